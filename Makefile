@@ -1,0 +1,63 @@
+# Every target sets up what it needs; `make` alone lists them.
+PYTHON ?= python3
+# e.g. make reproduce-all SCALE=smoke ARGS="seed=[0,1]"
+SCALE ?=
+ARGS ?=
+
+# Start-up is several times slower where no compiled modules may be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+OVERRIDES = $(if $(SCALE),scale=$(SCALE)) $(ARGS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup reproduce-all figures test lint bench lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+	@echo '  SCALE=smoke|cpu|gpu and ARGS="key=value ..." go to the experiments; PYTHON=... chooses the interpreter'
+
+setup: $(STAMP) ## make .venv from the locked, hash-checked requirements; skipped when current
+
+reproduce-all: $(STAMP) ## run every experiment that is not recorded yet, then draw all figures
+	@set -f; $(BIN)/python scripts/reproduce_all.py $(OVERRIDES)
+
+figures: $(STAMP) ## draw every figure from the records, without training
+	@set -f; $(BIN)/python scripts/figures.py $(OVERRIDES)
+
+test: $(STAMP) ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+
+lint: $(STAMP) ## check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## run the benchmarks
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+lock: $(STAMP) ## choose the newest versions that pyproject.toml allows and write the lock files
+	$(BIN)/uv pip compile --upgrade $(COMPILE) --all-extras pyproject.toml -o requirements.lock
+	echo uv | $(BIN)/uv pip compile --upgrade $(COMPILE) - -o requirements-bootstrap.lock
+
+clean: ## remove .venv and caches; results stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find src scripts tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+# A set-up that was cut short leaves .incomplete behind and is begun anew; so is one whose Python is gone.
+$(STAMP): requirements.lock requirements-bootstrap.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is not: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.x" >&2; exit 1; }
+	@if [ -e $(VENV)/.incomplete ] || ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then rm -rf $(VENV); fi
+	@mkdir -p $(VENV) && touch $(VENV)/.incomplete
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock requirements-bootstrap.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@rm $(VENV)/.incomplete && touch $@

@@ -1,0 +1,156 @@
+"""What every script does around its work: the exit codes, and one line for a user's mistake.
+
+0: done. 1: our mistake, with a traceback. 2: a mistake in the command, one line. 130: Ctrl-C, one line.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.config import Config
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Runs `work` and returns the exit code."""
+    try:
+        return work() or 0
+    except UserError as mistake:
+        say_mistake(mistake)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: the run under way leaves no record", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `run.py --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def say_mistake(mistake: UserError, before: str = "") -> None:
+    print(f"error: {before}{' '.join(str(mistake).split())}", file=sys.stderr)
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """Hydra's flags and the overrides, in any order.
+
+    Raises:
+        UserError: for an unknown flag.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.exit_on_error = False
+
+    def refuse(message: str) -> None:
+        raise UserError(f"{message}; --help lists the flags")
+
+    parser.error = refuse  # type: ignore[method-assign, assignment]
+    return parser.parse_intermixed_args(arguments)
+
+
+def run(hydra_app: Callable[[], None], arguments: list[str] | None = None) -> int:
+    """`scripts/run.py`: one job, or with -m several. All configurations are checked before the first runs.
+
+    `hydra_app` is the script's `@hydra.main` function, for --cfg, --info and --shell-completion.
+    """
+    return guarded(lambda: _run(hydra_app, sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(hydra_app: Callable[[], None], arguments: list[str]) -> int:
+    args = parsed(arguments)
+    from repro import composition
+
+    extra = Path(args.config_dir) if args.config_dir else None
+    if extra and not extra.is_dir():
+        raise UserError(f"--config-dir={extra}: there is no such folder")
+    if args.help:
+        print(composition.help_page(args.overrides, extra=extra))
+        return 0
+    if args.hydra_help or args.cfg or args.info or args.shell_completion:
+        return _hydra(hydra_app, args)
+    if refused := next((flag for flag in _NOT_OURS if getattr(args, flag, None)), None):
+        raise UserError(f"--{refused.replace('_', '-')} is not supported here")
+    jobs = composition.jobs(args.overrides, multirun=args.multirun, extra=extra)
+    configs = [composition.load(job, extra=extra) for job in jobs]
+    composition.announce(configs, args.overrides)
+
+    from repro import runner
+
+    for number, (job, config) in enumerate(zip(jobs, configs, strict=True), start=1):
+        if len(jobs) > 1:
+            print(f"[{number}/{len(jobs)}] {' '.join(job)}", flush=True)
+        runner.execute(config, again(job, config, extra))
+    return 0
+
+
+_NOT_OURS = ("config_path", "config_name", "experimental_rerun", "resolve", "package")
+
+
+def _hydra(hydra_app: Callable[[], None], args: argparse.Namespace) -> int:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from repro import composition
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions through, to be put into one line here
+    try:
+        hydra_app()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        extra = Path(args.config_dir) if args.config_dir else None
+        raise composition.explained(error, args.overrides, extra) from error
+    return 0
+
+
+def again(job: Sequence[str], config: "Config", extra: Path | None = None) -> str:
+    """What to type to make the record of `config` again, on any machine: with the scale picked, unforced."""
+    flags = ["--config-dir", str(extra)] if extra else []
+    kept = [text for text in job if text.split("=")[0] not in ("force", "scale")]
+    return shlex.join(["python", "scripts/run.py", *flags, *kept, f"scale={config.scale}"])
+
+
+def figures(description: str | None, arguments: list[str] | None = None) -> int:
+    """`scripts/figures.py`."""
+
+    def work(overrides: list[str], extra: Path | None) -> int:
+        from repro import composition
+        from repro import figures as rendering
+
+        plan = rendering.plan(overrides, extra)
+        composition.announce([config for config, _ in plan], overrides)
+        return rendering.render_all(plan)
+
+    return _over_all(work, description, arguments)
+
+
+def reproduce_all(description: str | None, arguments: list[str] | None = None) -> int:
+    """`scripts/reproduce_all.py`."""
+
+    def work(overrides: list[str], extra: Path | None) -> int:
+        from repro import reproduce
+
+        return reproduce.reproduce_all(overrides, extra)
+
+    return _over_all(work, description, arguments)
+
+
+def _over_all(
+    work: Callable[[list[str], Path | None], int], description: str | None, arguments: list[str] | None
+) -> int:
+    def start() -> int:
+        args = parsed(sys.argv[1:] if arguments is None else arguments)
+        if args.help:
+            print(f"{description}\nKeys and values: python scripts/run.py --help")
+            return 0
+        return work(args.overrides, Path(args.config_dir) if args.config_dir else None)
+
+    return guarded(start)

@@ -1,0 +1,249 @@
+"""From `conf/` and the command line to a checked `Config`, by Hydra.
+
+Imports neither torch nor pandas, so that `--help` and a mistyped key are answered at once.
+"""
+
+import ctypes
+import re
+import string
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.config import Config
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+SCALES = ("smoke", "cpu", "gpu")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+# ---------------------------------------------------------------------- what there is to run
+
+
+def experiments(conf: Path = CONF) -> dict[str, str]:
+    """Every experiment's name and title, sorted by name."""
+    titles = {}
+    for path in sorted((conf / "experiment").glob("*.yaml")):
+        found = re.search(r"^title:\s*(.+?)\s*$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        titles[path.stem] = found[1].strip("\"'") if found else ""
+    return titles
+
+
+def _experiment_lines() -> str:
+    titles = experiments()
+    width = max(map(len, titles), default=0)
+    # the text goes through string.Template: a dollar would be taken for a placeholder
+    return "\n".join(f"  {name:<{width}}  {title}" for name, title in titles.items()).replace("$", "$$")
+
+
+# ---------------------------------------------------------------------- hardware
+
+
+@cache
+def cuda_is_usable() -> bool:
+    """Whether NVIDIA's driver is there and shows a GPU; asks the driver itself, since importing torch only to
+    learn that there is none takes seconds."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int()
+        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    except (OSError, AttributeError):
+        return False
+
+
+def resolved_scale(scale: Any) -> str:
+    """`auto` by hardware, any other scale itself."""
+    if scale == "auto":
+        return "gpu" if cuda_is_usable() else "cpu"
+    if scale not in SCALES:
+        raise UserError(f"scale={scale}: must be one of auto, {', '.join(SCALES)}")
+    return str(scale)
+
+
+def resolved_device(device: Any) -> str:
+    """`auto` by hardware; a device that is not there is a `UserError`."""
+    if device not in DEVICES:
+        raise UserError(f"device={device}: must be one of {', '.join(DEVICES)}")
+    if device == "cuda" and not cuda_is_usable():
+        raise UserError("device=cuda: no usable NVIDIA GPU here; allowed: auto, cpu")
+    if device == "auto":
+        return "cuda" if cuda_is_usable() else "cpu"
+    return str(device)
+
+
+def _at_scale(*values: Any, _root_: Any) -> Any:
+    """`${at_scale:a,b,c}`: a at scale smoke, b at cpu, c at gpu."""
+    if len(values) != len(SCALES):
+        raise ValueError(f"${{at_scale:...}} takes 3 values (smoke, cpu, gpu), got {len(values)}")
+    return values[SCALES.index(resolved_scale(_root_.scale))]
+
+
+OmegaConf.register_new_resolver("at_scale", _at_scale, replace=True)
+OmegaConf.register_new_resolver("experiments", _experiment_lines, replace=True)
+
+
+# ---------------------------------------------------------------------- composing
+
+
+def _compose(overrides: Sequence[str], extra: Path | None, **options: bool) -> Any:
+    """Hydra over `conf/`, and over the folder `extra` where there is one."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        searchpath = [f"hydra.searchpath=['file://{extra.resolve()}']"] if extra else []
+        return compose("config", [*searchpath, *overrides], **options)
+
+
+def _groups(extra: Path | None) -> dict[str, list[str]]:
+    """Every config group and the names of its files."""
+    groups: dict[str, set[str]] = {}
+    for path in [path for conf in (CONF, extra) if conf for path in conf.glob("*/*.yaml")]:
+        groups.setdefault(path.parent.name, set()).add(path.stem)
+    return {group: sorted(names) for group, names in sorted(groups.items())}
+
+
+def jobs(overrides: Sequence[str], *, multirun: bool = False, extra: Path | None = None) -> list[list[str]]:
+    """The overrides of each job: one, or with `multirun` every combination of the values between commas.
+
+    Raises:
+        UserError: an override that is not `key=value`, or values between commas without `multirun`.
+    """
+    parsed = _parsed(overrides)
+    for override in parsed:
+        if (override.package or override.key_or_group.split(".")[0].split("/")[0]) == "hydra":
+            raise UserError(f"{override.input_line}: Hydra's own settings cannot be changed here")
+        if override.is_sweep_override() and not multirun:
+            key, values = override.get_key_element(), ",".join(override.sweep_string_iterator())
+            hint = "" if (CONF / key).is_dir() else f", or {key}=[{values}] for one run over all"
+            raise UserError(f"{override.input_line}: several values need -m for a run each{hint}")
+    if not multirun:
+        return [list(overrides)]
+    try:
+        return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    except HydraException as error:
+        raise UserError(_first_line(error)) from None
+
+
+def load(overrides: Sequence[str], *, extra: Path | None = None) -> "Config":
+    """Composes `conf/config.yaml` with `overrides` (those of one job) and checks the result.
+
+    `extra` is a folder laid out as `conf/` whose files are found first.
+
+    Raises:
+        UserError: for any mistake in `overrides`, in one line.
+    """
+    from repro.config import validated
+
+    return validated(composed(overrides, extra=extra))
+
+
+def composed(overrides: Sequence[str], *, extra: Path | None = None) -> dict[str, Any]:
+    """The composed configuration as plain dicts, with scale, device and all interpolations resolved."""
+    try:
+        config = _compose(overrides, extra)
+        if OmegaConf.is_missing(config, "name"):
+            raise UserError(f"no experiment named; add {_one_of_the_experiments()}")
+        config.scale = resolved_scale(config.get("scale"))
+        config.device = resolved_device(config.get("device"))
+        raw = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: data=3
+        raise explained(error, overrides, extra) from error
+    return {str(key): value for key, value in dict(raw).items()}  # type: ignore[arg-type]
+
+
+def help_page(overrides: Sequence[str], *, extra: Path | None = None) -> str:
+    """The text of `--help`, from the template in conf/config.yaml; Hydra's own takes half as long again."""
+    try:
+        config = _compose(overrides, extra, return_hydra_config=True)
+        template = string.Template(config.hydra.help.template)
+        with open_dict(config):
+            del config["hydra"]
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise explained(error, overrides, extra) from error
+    groups = "\n".join(f"{group}: {', '.join(names)}" for group, names in _groups(extra).items())
+    return template.substitute(APP_CONFIG_GROUPS=groups, CONFIG=OmegaConf.to_yaml(config))
+
+
+def explained(error: Exception, overrides: Sequence[str], extra: Path | None = None) -> UserError:
+    """Hydra's error over `overrides` in one line: which of them is wrong and what is allowed instead."""
+    groups = _groups(extra)
+    chosen: list[str] = []
+    try:
+        for override in _parsed(overrides):
+            group = override.key_or_group
+            if group in groups and override.value() not in groups[group]:
+                return UserError(_unknown_option(group, override, groups[group]))
+            if group in groups:
+                chosen.append(str(override.input_line))
+        known = _known_keys(chosen, extra)
+        for override in _parsed(overrides):
+            key = override.key_or_group
+            if not override.is_add() and key not in known and key not in groups:
+                near = _nearest(key, [*known, *groups])
+                return UserError(f"{override.input_line}: unknown key {key}{near}")
+    except UserError as mistake:
+        return mistake
+    except (HydraException, OmegaConfBaseException):
+        pass  # the files themselves do not compose: Hydra's own words are the best there are
+    return UserError(_first_line(error))
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            reason = "the value cannot be read" if "=" in text else "not an override"
+            raise UserError(f"{text}: {reason}; an override is key=value, as in seed=3") from error
+    return parsed
+
+
+def _known_keys(overrides: list[str], extra: Path | None) -> list[str]:
+    from repro.config import dotted_keys
+
+    return list(dotted_keys(OmegaConf.to_container(_compose(overrides, extra), resolve=False)))
+
+
+def _unknown_option(group: str, override: Override, options: list[str]) -> str:
+    from repro.config import nearest, shown
+
+    value = override.value()
+    near = nearest(value, options) if isinstance(value, str) else ""
+    return f"{group}={shown(value)}: must be one of {', '.join(options)}{near}"
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    from repro.config import nearest
+
+    return nearest(key, known) or "; --help lists all keys"
+
+
+def _one_of_the_experiments() -> str:
+    return f"experiment=NAME, one of {', '.join(experiments()) or '(none in conf/experiment)'}"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error) or (str(error.__cause__) if error.__cause__ else "") or type(error).__name__
+    return text.strip().splitlines()[0]
+
+
+def announce(configs: Sequence["Config"], overrides: Sequence[str]) -> None:
+    """Says which scale `auto` picked, where it was asked to pick."""
+    if not any(text.split("=")[0] == "scale" for text in overrides) and configs:
+        hardware = "a usable NVIDIA GPU" if cuda_is_usable() else "no usable NVIDIA GPU"
+        print(f"scale={configs[0].scale}, picked by hardware ({hardware}); or give scale=smoke|cpu|gpu")

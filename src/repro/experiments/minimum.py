@@ -1,0 +1,168 @@
+"""What global_minimum and rank_collapse share: SGD on a grid of DropBlock networks beside the closed form."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from repro.config import Config
+from repro.experiments import linear
+from repro.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from repro.data.linear import LinearData
+    from repro.training.noise import Problem
+
+# Singular values of the closed form below this fraction of its largest are no reference for a relative error.
+NEGLIGIBLE = 1e-3
+
+
+class Trained(NamedTuple):
+    """A trained grid.
+
+    Attributes:
+        cells: one row a cell: configuration, closed form and final measurements.
+        curves: one row a logged step and cell: `objective`, `relative_gap` to the closed form, `imbalance` (the
+            coefficient of variation of the block norms ‖U_iV_iᵀX‖_F).
+        singular_values: of the final UVᵀX, (cells, n), decreasing.
+        closed_form: of the closed form, (cells, n).
+        block_norms: ‖U_iV_iᵀX‖_F of each cell, as one list a cell.
+    """
+
+    cells: pd.DataFrame
+    curves: pd.DataFrame
+    singular_values: np.ndarray
+    closed_form: np.ndarray
+    block_norms: list[np.ndarray]
+
+
+def train_grid(data: "LinearData", cfg: Config, progress: Progress) -> Trained:
+    """SGD on every cell of the grid, measured against the closed-form global minimum."""
+    import torch
+
+    from repro.theory import effective_rank
+    from repro.training.noise import Problem, noise_of
+    from repro.training.sweep import initial_factors, log_steps, train
+
+    problem = Problem.from_data(*data)
+    cells, table = linear.grid(cfg)
+    theory = closed_forms(data, table)
+    table = table.merge(theory.drop(columns="singular_values"), on=["block_size", "p"])
+    predicted = np.stack(table[["block_size", "p"]].merge(theory, on=["block_size", "p"])["singular_values"].to_numpy())
+
+    plan = linear.schedule(cfg)
+    steps = log_steps(plan.steps, cfg.training.log_points)
+    exact_problem = problem.to(cfg.device, problem.gram.dtype)
+    exact = noise_of(exact_problem, cells)
+    sizes = table.block_size.to_numpy()
+    rows: list[pd.DataFrame] = []
+    norms: list[np.ndarray] = []
+
+    def measure(step: int, U: "Tensor", V: "Tensor") -> None:
+        nonlocal norms
+        objective = exact.objective(U, V).cpu().numpy()
+        products = ((U.mT @ U) * (V.mT @ (exact_problem.gram @ V))).cpu().numpy()
+        norms = [block_norms(product, size) for product, size in zip(products, sizes, strict=True)]
+        rows.append(
+            pd.DataFrame(
+                {
+                    "cell": range(len(cells)),
+                    "step": step,
+                    "objective": objective,
+                    "relative_gap": objective / table.closed_form - 1,
+                    "imbalance": [n.std() / n.mean() for n in norms],
+                }
+            )
+        )
+
+    start = initial_factors(problem, cells, cfg.model.init_scale)
+    with progress.phase("SGD", total=plan.steps) as bar:
+        U, V = train(
+            linear.placed(problem, cfg),
+            cells,
+            start,
+            plan,
+            log_at=steps,
+            measure=measure,
+            advance=bar.advance,
+        )
+
+    measured = _singular_values(U.double().cpu(), V.double().cpu(), problem, predicted.shape[1])
+    final = rows[-1]
+    alive = np.isfinite(measured).all(1)
+    error = np.linalg.norm(measured - predicted, axis=1) / np.linalg.norm(predicted, axis=1)
+    table = table.assign(
+        objective=final.objective,
+        relative_gap=final.relative_gap,
+        imbalance=final.imbalance,
+        singular_value_error=error,
+        effective_rank=[
+            float(effective_rank(torch.from_numpy(m))) if ok else np.nan for m, ok in zip(measured, alive, strict=True)
+        ],
+        diverged=~alive,
+    )
+    return Trained(table, pd.concat(rows, ignore_index=True), measured, predicted, norms)
+
+
+def closed_forms(data: "LinearData", grid: pd.DataFrame) -> pd.DataFrame:
+    """The closed-form minimum of each (block_size, p) of `grid`: objective, rank, effective rank, spectrum."""
+    from repro.theory import effective_rank, minimum_value, shrink_singular_values, target_spectrum
+
+    spectrum = target_spectrum(data.Y, data.X)
+    unreachable = float(data.Y.square().sum() - spectrum.square().sum())
+    rows = []
+    for size, p in grid[["block_size", "p"]].drop_duplicates().itertuples(index=False):
+        penalty = (1 - p) / p
+        values = shrink_singular_values(spectrum, size, penalty)
+        rows.append(
+            {
+                "block_size": size,
+                "p": p,
+                "closed_form": unreachable + float(minimum_value(spectrum, size, penalty)),
+                "closed_form_rank": int((values > 0).sum()),
+                "closed_form_effective_rank": float(effective_rank(values)),
+                "singular_values": values.numpy(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def block_norms(products: np.ndarray, block_size: int) -> np.ndarray:
+    """‖U_iV_iᵀX‖_F of each block from UᵀU ∘ VᵀXXᵀV (d, d), whose block sums they are squared."""
+    k = len(products) // block_size
+    blocks = products.reshape(k, block_size, k, block_size).sum((1, 3))
+    return np.sqrt(np.maximum(np.diagonal(blocks), 0))
+
+
+def _singular_values(U: "Tensor", V: "Tensor", problem: "Problem", count: int) -> np.ndarray:
+    """The `count` largest singular values of UVᵀX, from XXᵀ alone; NaN for a diverged cell."""
+    import torch
+
+    values, vectors = torch.linalg.eigh(problem.gram)
+    root = vectors * values.clamp_min(0).sqrt()
+    found = np.full((len(U), count), np.nan)
+    for i, (u, v) in enumerate(zip(U, V, strict=True)):
+        if u.isfinite().all() and v.isfinite().all():
+            # Through QR of both thin factors: the d×d middle has the singular values of the product.
+            left, right = torch.linalg.qr(u)[1], torch.linalg.qr(root.mT @ v)[1]
+            kept = torch.linalg.svdvals(left @ right.mT)[:count].numpy()
+            found[i] = 0
+            found[i, : len(kept)] = kept
+    return found
+
+
+def headline(trained: Trained) -> dict[str, float]:
+    """The numbers that answer whether training reached the closed form."""
+    cells = trained.cells[~trained.cells.diverged]
+    reference = trained.closed_form
+    relevant = (reference > NEGLIGIBLE * reference[:, :1]) & np.isfinite(trained.singular_values)
+    relative = np.abs(trained.singular_values - reference)[relevant] / reference[relevant]
+    return {
+        "median gap to the closed form": float(cells.relative_gap.median()),
+        "largest gap to the closed form": float(cells.relative_gap.max()),
+        "median relative error of a singular value": float(np.median(relative)),
+        "median imbalance of the blocks": float(cells.imbalance.median()),
+        "diverged cells": float(trained.cells.diverged.sum()),
+    }

@@ -1,0 +1,101 @@
+"""E4: how dropout and its block size lower the rank of what a linear network learns.
+
+The spectrum and the effective rank of the trained UVᵀX against p and r, on top of the closed form: singular values
+are shrunk by the prox of the squared r-support norm with weight λ = (1−p)/p.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from repro.config import Config
+from repro.experiments import minimum
+from repro.progress import Progress
+from repro.records import Record, Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# How many values of p the theory's curves are drawn through.
+CURVE_POINTS = 120
+
+
+class Options(BaseModel, extra="forbid", frozen=True):
+    """`spectra`: at most so many values of p get a panel with their singular values."""
+
+    spectra: int = 3
+
+
+def run(cfg: Config, progress: Progress) -> Result:
+    from repro.data.linear import load
+
+    data = load(cfg.data)
+    trained = minimum.train_grid(data, cfg, progress)
+    sizes = sorted(trained.cells.block_size.unique())
+    rates = np.linspace(trained.cells.p.min(), trained.cells.p.max(), CURVE_POINTS)
+    curve = minimum.closed_forms(
+        data, pd.DataFrame([(r, p) for r in sizes for p in rates], columns=["block_size", "p"])
+    ).drop(columns="singular_values")
+    arrays = {
+        "singular_values": trained.singular_values,
+        "closed_form": trained.closed_form,
+        **{f"curve_{column}": curve[column].to_numpy() for column in curve},
+    }
+    collapse = trained.cells.effective_rank / trained.cells.closed_form_effective_rank - 1
+    found = minimum.headline(trained) | {"median relative error of the effective rank": float(collapse.abs().median())}
+    return Result(trained.cells, trained.curves, arrays, found)
+
+
+def figures(record: Record) -> dict[str, "Figure"]:
+    return {"collapse": _collapse(record), "objective": _objective(record)}
+
+
+def _collapse(record: Record) -> "Figure":
+    """Effective rank against p, and spectra at some p: lines are theory, markers SGD (mean ± std over seeds)."""
+    from repro import plotting
+    from repro.experiments.linear_figures import spectrum
+
+    cells, rates = record.cells, sorted(record.cells.p.unique())
+    sizes = sorted(cells.block_size.unique())
+    count = min(len(rates), record.config["options"]["spectra"])
+    chosen = [rates[round(i)] for i in np.linspace(0, len(rates) - 1, count + 2)[1:-1]] if count < len(rates) else rates
+    figure, axes = plotting.panels(1 + len(chosen), height=1.9)
+    _against_p(axes[0], record, "effective_rank")
+    axes[0].set_ylabel("effective rank")
+    for axis, p in zip(axes[1:], chosen, strict=True):
+        handles = spectrum(axis, record, cells[cells.p == p], "block_size", sizes)
+        axis.set(title=f"$p = {p:g}$", xlabel="index $i$")
+        axis.sharey(axes[1])
+    axes[1].set_ylim(bottom=0)
+    axes[1].set_ylabel(r"$\sigma_i(UV^\top X)\ /\ \sigma_1(Y)$")
+    plotting.legend_below(figure, handles, [*(f"$r = {r}$" for r in sizes), "closed form", "SGD"], columns=8)
+    return figure
+
+
+def _objective(record: Record) -> "Figure":
+    """The attained objective against p beside the closed form's."""
+    from repro import plotting
+
+    figure, (axis,) = plotting.panels(1)
+    _against_p(axis, record, "objective", theory="closed_form")
+    axis.set_ylabel(r"deterministic objective $/\ \|Y\|_2^2$")
+    axis.legend()
+    return figure
+
+
+def _against_p(axis: "Axes", record: Record, column: str, theory: str | None = None) -> None:
+    from repro import plotting
+
+    arrays, cells = record.arrays, record.cells[~record.cells.diverged]
+    for color, marker, size in zip(plotting.COLORS, plotting.MARKERS, sorted(cells.block_size.unique()), strict=False):
+        mine = arrays["curve_block_size"] == size
+        axis.plot(arrays["curve_p"][mine], arrays[f"curve_{theory or 'closed_form_' + column}"][mine], color=color)
+        rows = plotting.over_seeds(cells[cells.block_size == size], "p", column)
+        axis.errorbar(
+            rows.p, rows["mean"], rows["std"], linestyle="none", color=color, marker=marker, markerfacecolor="white",
+            elinewidth=0.8, label=f"$r = {size}$",
+        )  # fmt: skip
+    axis.set(xlabel="retain probability of one block $p$")

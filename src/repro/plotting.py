@@ -1,0 +1,106 @@
+"""The style of the figures: one look, column width, readable in print, safe for colour-blind readers.
+
+Theory is always drawn as lines and measurement as markers; a band is the mean ± one standard deviation over seeds.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN = 3.35
+"""Width of one column of a two-column paper, inches."""
+PAGE = 6.9
+"""Width of both columns, inches."""
+
+# Okabe and Ito's colours in an order in which neighbours differ in lightness too; yellow is left out.
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+
+_STYLE: Any = {
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "figure.constrained_layout.use": True,
+    "font.size": 8,
+    "font.family": "serif",
+    "mathtext.fontset": "dejavuserif",
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "grid.linewidth": 0.3,
+    "grid.alpha": 0.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.2,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw everything inside in the project's style, without a display."""
+    mpl.use("Agg")
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def panels(count: int, *, columns: int = 4, height: float = 1.75, **shared: Any) -> tuple["Figure", list["Axes"]]:
+    """A figure as wide as the page (one column's width for one panel) with `count` axes in a grid."""
+    from matplotlib.figure import Figure
+
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    width = COLUMN if count == 1 else PAGE
+    figure = Figure(figsize=(width, height * rows + (0.5 if count == 1 else 0.35)), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **shared).flatten()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, list(axes[:count])
+
+
+def save(figure: "Figure", path: Path | str) -> list[Path]:
+    """Write `path`.pdf and `path`.png; returns the two paths."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = [path.with_name(path.name + suffix) for suffix in (".pdf", ".png")]
+    # Without dates in it, the same record gives the same file.
+    figure.savefig(files[0], metadata={"CreationDate": None})
+    figure.savefig(files[1])
+    return files
+
+
+def over_seeds(rows: pd.DataFrame, by: str | Sequence[str], value: str) -> pd.DataFrame:
+    """Mean and standard deviation (0 for a single seed) of `value` over the rows of each group: `mean`, `std`."""
+    table = rows.groupby(by)[value].agg(["mean", "std"]).reset_index()
+    table["std"] = table["std"].fillna(0.0)
+    return table
+
+
+def band(axes: "Axes", x: Any, mean: Any, std: Any, color: str) -> None:
+    """Shade mean ± std; on a logarithmic axis the lower edge stays positive."""
+    mean, std = np.asarray(mean), np.asarray(std)
+    lower = mean - std
+    if axes.get_yscale() == "log":
+        lower = np.maximum(lower, mean / 10)
+    axes.fill_between(np.asarray(x), lower, mean + std, color=color, alpha=0.18, linewidth=0)
+
+
+def legend_below(figure: "Figure", handles: Sequence[Any], labels: Sequence[str], columns: int = 6) -> None:
+    """One legend for all panels, under them."""
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))

@@ -1,0 +1,60 @@
+"""All experiments one after another, then all figures, then one table."""
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from repro import composition, figures
+from repro.cli import again
+from repro.errors import UserError
+from repro.progress import clock
+
+
+def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
+    """Runs what is not cached, draws what is recorded; returns the exit code.
+
+    An experiment that fails prints its traceback and the others still run; the exit code is 1 then.
+
+    Raises:
+        UserError: an override that does not fit, before anything has run.
+    """
+    started = time.monotonic()
+    plan = figures.plan(overrides, extra)
+    composition.announce([config for config, _ in plan], overrides)
+    from repro import runner
+
+    rows: list[tuple[str, str, str, str]] = []
+    failed: list[str] = []
+    for config, job in plan:
+        try:
+            outcome = runner.execute(config, again(job, config))
+        except UserError:
+            raise
+        except Exception:
+            traceback.print_exc()
+            failed.append(config.name)
+            rows.append((config.name, "failed", "", "traceback above"))
+        else:
+            numbers = "\n".join(runner.headline(outcome.record.summary["headline"]))
+            state = "cached" if outcome.cached else "run"
+            rows.append((config.name, state, clock(outcome.seconds), numbers))
+    drawn = figures.render_all([entry for entry in plan if entry[0].name not in failed])
+    _table(rows)
+    print(f"all done in {clock(time.monotonic() - started)}")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else drawn
+
+
+def _table(rows: list[tuple[str, str, str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("experiment", "", "time", "headline", show_lines=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    # a narrow pipe would break numbers apart
+    (console if console.is_terminal else Console(width=110)).print(table)

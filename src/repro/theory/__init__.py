@@ -1,0 +1,33 @@
+"""Pure functions on tensors: support norms and their proximal map, deterministic objectives, closed forms."""
+
+from repro.theory.minimizer import (
+    GlobalMinimum,
+    global_minimizer,
+    minimum_value,
+    shrink_singular_values,
+    target_spectrum,
+)
+from repro.theory.objectives import (
+    dropblock_objective,
+    dropconnect_objective,
+    expected_objective,
+    retain_probability,
+)
+from repro.theory.spectrum import effective_rank
+from repro.theory.support_norm import k_support_norm, prox_squared_k_support, spectral_k_support_norm
+
+__all__ = [
+    "GlobalMinimum",
+    "dropblock_objective",
+    "dropconnect_objective",
+    "effective_rank",
+    "expected_objective",
+    "global_minimizer",
+    "k_support_norm",
+    "minimum_value",
+    "prox_squared_k_support",
+    "retain_probability",
+    "shrink_singular_values",
+    "spectral_k_support_norm",
+    "target_spectrum",
+]

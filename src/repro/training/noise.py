@@ -1,0 +1,223 @@
+"""What masks do to the objective of a batch of linear networks: exact, sampled, and in expectation.
+
+For masks on the hidden units, z̃ = z/E[z], averaged over the masks of a step, the gradient of
+‖Y − U diag(z̃) VᵀX‖² needs the empirical moments D = mean(z̃) and S = mean(z̃z̃ᵀ) alone:
+
+    ∇_U = 2 U (S ∘ VᵀXXᵀV) − 2 YXᵀV diag(D),     ∇_V = 2 XXᵀV (S ∘ UᵀU) − 2 XYᵀU diag(D),
+
+so that a step costs the same for any number of masks. With the exact moments D = 1, S = 1 + C̄ in their place
+it is the gradient of the deterministic objective: stochastic and deterministic training differ in the moments.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from repro.dropout import MaskDistribution
+
+# Masks are drawn ahead, for as many steps at a time as keep the d×d moments of one cell within this many numbers.
+# It must not depend on the other cells: how a generator's stream is cut into draws may change the draws.
+CHUNK_NUMBERS = 2**17
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a linear network sees of its data.
+
+    Attributes:
+        gram: XXᵀ, (b, b).
+        cross: YXᵀ, (a, b).
+        energy: ‖Y‖²_F.
+    """
+
+    gram: Float[Tensor, "b b"]
+    cross: Float[Tensor, "a b"]
+    energy: float
+
+    @classmethod
+    def from_data(cls, X: Float[Tensor, "b N"], Y: Float[Tensor, "a N"]) -> "Problem":
+        """The moments of the data, accumulated in the precision of X and Y."""
+        return cls(X @ X.mT, Y @ X.mT, float(Y.square().sum()))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Problem":
+        return Problem(self.gram.to(device, dtype), self.cross.to(device, dtype), self.energy)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network of a sweep.
+
+    Attributes:
+        masks: the distribution of its dropout masks.
+        seed: the seed of its initialisation and its masks.
+    """
+
+    masks: MaskDistribution
+    seed: int
+
+    def generator(self, purpose: str, device: torch.device | str = "cpu") -> Generator:
+        """A generator for one purpose (`masks`, `measurement`) that belongs to this cell alone."""
+        return seeded_generator(f"{purpose} {self.seed} {self.masks!r}", device)
+
+
+def seeded_generator(key: str, device: torch.device | str = "cpu") -> Generator:
+    """A generator seeded by a hash of `key`: streams of different keys are unrelated."""
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+    return Generator(device).manual_seed(seed)
+
+
+class Noise(Protocol):
+    """The masks of a batch of cells at work on one problem; tensors have the problem's device and dtype."""
+
+    amplification: Float[Tensor, " cells"]
+    """1 + max_i C̄_ii / m: by how much m averaged masks raise the curvature that a step sees."""
+
+    def objective(self, U: Tensor, V: Tensor) -> Float[Tensor, " cells"]:
+        """The deterministic objective, the exact expectation over the masks."""
+        ...
+
+    def sampled_objective(
+        self, U: Tensor, V: Tensor, generators: Sequence[Generator], count: int
+    ) -> Float[Tensor, "cells count"]:
+        """The stochastic objective ‖Y − (masked network) X‖² of `count` masks a cell."""
+        ...
+
+    def expected_gradient(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of `objective`."""
+        ...
+
+    def sampled_gradient(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+        """The stochastic gradient averaged over the step's masks; each call takes the next masks."""
+        ...
+
+
+def noise_of(problem: Problem, cells: Sequence[Cell], masks_per_step: int = 1) -> Noise:
+    """The noise of cells that all mask the same target.
+
+    Raises:
+        ValueError: the cells mask different targets.
+    """
+    targets = {cell.masks.target for cell in cells}
+    if len(targets) != 1:
+        raise ValueError(f"the cells of one sweep must mask one target, got {sorted(targets)}")
+    return (HiddenNoise if targets == {"hidden"} else WeightNoise)(problem, cells, masks_per_step)
+
+
+class HiddenNoise:
+    """Masks on the hidden units: U diag(z̃) Vᵀ X."""
+
+    def __init__(self, problem: Problem, cells: Sequence[Cell], masks_per_step: int) -> None:
+        self.problem, self.cells, self.masks_per_step = problem, cells, masks_per_step
+        covariance = torch.stack([cell.masks.relative_covariance for cell in cells])
+        width = covariance.shape[-1]
+        self.amplification = _amplification(covariance.diagonal(dim1=1, dim2=2), masks_per_step).to(problem.gram)
+        self._expected_first = torch.ones(len(cells), 1, width).to(problem.gram)
+        self._expected_second = (1 + covariance).to(problem.gram)
+        self._chunk = max(1, CHUNK_NUMBERS // width**2)
+        self._generators = [cell.generator("masks", problem.gram.device) for cell in cells]
+        self._moments = self._draw()
+
+    def objective(self, U: Tensor, V: Tensor) -> Tensor:
+        weights = (U.mT @ U) * (V.mT @ (self.problem.gram @ V))
+        fit = 2 * (U * (self.problem.cross @ V)).sum((-2, -1))
+        return self.problem.energy - fit + (self._expected_second * weights).sum((-2, -1))
+
+    def sampled_objective(self, U: Tensor, V: Tensor, generators: Sequence[Generator], count: int) -> Tensor:
+        linear = (U * (self.problem.cross @ V)).sum(-2)
+        quadratic = (U.mT @ U) * (V.mT @ (self.problem.gram @ V))
+        losses = []
+        for cell, generator, line, square in zip(self.cells, generators, linear, quadratic, strict=True):
+            masks = cell.masks.sample_normalized(count, generator, U.dtype)
+            losses.append(self.problem.energy - 2 * masks @ line + ((masks @ square) * masks).sum(-1))
+        return torch.stack(losses)
+
+    def expected_gradient(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+        return self._gradient(U, V, self._expected_first, self._expected_second)
+
+    def sampled_gradient(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+        return self._gradient(U, V, *next(self._moments))
+
+    def _draw(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The moments of the masks of one step after another, first (cells, 1, d) and second (cells, d, d)."""
+        while True:
+            draws = [
+                cell.masks.sample_moments(self._chunk, self.masks_per_step, generator, self.problem.gram.dtype)
+                for cell, generator in zip(self.cells, self._generators, strict=True)
+            ]
+            first, second = (torch.stack(moments, 1) for moments in zip(*draws, strict=True))
+            yield from zip(first[:, :, None], second, strict=True)
+
+    def _gradient(self, U: Tensor, V: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        gram_V = self.problem.gram @ V
+        weights_U = (V.mT @ gram_V).mul_(second)
+        weights_V = (U.mT @ U).mul_(second)
+        gradient_U = torch.baddbmm((self.problem.cross @ V).mul_(first), U, weights_U, beta=-2, alpha=2)
+        gradient_V = torch.baddbmm((self.problem.cross.mT @ U).mul_(first), gram_V, weights_V, beta=-2, alpha=2)
+        return gradient_U, gradient_V
+
+
+class WeightNoise:
+    """DropConnect, masks on the entries of one factor: (Z̃ ∘ U) Vᵀ X or U (Z̃ ∘ V)ᵀ X.
+
+    Entries are independent, so the deterministic objective adds to the data fit the variances of the entries:
+    Σ_ji C̄_ji u_ji² ‖Xᵀv_i‖² on U, and Σ_ji C̄_ji v_ji² (XXᵀ)_jj ‖u_i‖² on V.
+    """
+
+    def __init__(self, problem: Problem, cells: Sequence[Cell], masks_per_step: int) -> None:
+        self.problem, self.cells, self.masks_per_step = problem, cells, masks_per_step
+        self.on_U = cells[0].masks.target == "U"
+        variance = torch.stack([(1 - cell.masks.mean) / cell.masks.mean for cell in cells])
+        self._variance = variance.to(problem.gram)
+        self.amplification = _amplification(variance.flatten(1), masks_per_step).to(problem.gram)
+        self._generators = [cell.generator("masks", problem.gram.device) for cell in cells]
+
+    def objective(self, U: Tensor, V: Tensor) -> Tensor:
+        gram_V = self.problem.gram @ V
+        if self.on_U:
+            penalty = (self._variance * U.square()).sum(-2) * (V * gram_V).sum(-2)
+        else:
+            power = self.problem.gram.diagonal()[:, None]
+            penalty = (self._variance * V.square() * power).sum(-2) * U.square().sum(-2)
+        return self._loss(U, V) + penalty.sum(-1)
+
+    def sampled_objective(self, U: Tensor, V: Tensor, generators: Sequence[Generator], count: int) -> Tensor:
+        losses = []
+        for cell, generator, u, v in zip(self.cells, generators, U, V, strict=True):
+            masks = cell.masks.sample_normalized(count, generator, U.dtype)
+            losses.append(self._loss(masks * u, v) if self.on_U else self._loss(u, masks * v))
+        return torch.stack(losses)
+
+    def expected_gradient(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaves = U.detach().requires_grad_(), V.detach().requires_grad_()
+            gradient_U, gradient_V = torch.autograd.grad(self.objective(*leaves).sum(), leaves)
+        return gradient_U, gradient_V
+
+    def sampled_gradient(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+        masks = torch.stack(
+            [
+                cell.masks.sample_normalized(self.masks_per_step, generator, U.dtype)
+                for cell, generator in zip(self.cells, self._generators, strict=True)
+            ],
+            1,
+        )
+        U, V = (masks * U, V) if self.on_U else (U, masks * V)
+        gram_V = self.problem.gram @ V
+        gradient_U = 2 * (U @ (V.mT @ gram_V) - self.problem.cross @ V)
+        gradient_V = 2 * (gram_V @ (U.mT @ U) - self.problem.cross.mT @ U)
+        if self.on_U:
+            return (gradient_U * masks).mean(0), gradient_V.mean(0)
+        return gradient_U.mean(0), (gradient_V * masks).mean(0)
+
+    def _loss(self, U: Tensor, V: Tensor) -> Tensor:
+        fit = 2 * (U * (self.problem.cross @ V)).sum((-2, -1))
+        return self.problem.energy - fit + ((U.mT @ U) * (V.mT @ (self.problem.gram @ V))).sum((-2, -1))
+
+
+def _amplification(variance: Tensor, masks_per_step: int) -> Tensor:
+    return 1 + variance.amax(-1) / masks_per_step

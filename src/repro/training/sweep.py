@@ -1,0 +1,140 @@
+"""The sweep engine: a whole grid of linear networks Ŷ = U Vᵀ X trained as one batched computation.
+
+The data enter only through the moments XXᵀ, YXᵀ and ‖Y‖² (`Problem`), so a step costs the same for any number
+of samples. What the masks do to objective and gradient is in `repro.training.noise`; here are the grid, the
+schedule and the loop.
+
+Every cell of the grid draws from generators of its own, seeded by its seed and its mask distribution, so
+its numbers do not depend on its neighbours and a sweep may be cut into shards anywhere.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from repro.training.noise import Cell, Problem, noise_of, seeded_generator
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """SGD with heavy-ball momentum, a linear warm-up and a cosine decay to zero.
+
+    Attributes:
+        steps: the number of updates.
+        learning_rate: peak step size η for a cell without dropout; a cell's own peak is η / (1 + max_i C̄_ii / m),
+            because the curvature that one step sees grows with the variance of its averaged masks.
+        momentum: heavy-ball coefficient in [0, 1).
+        masks_per_step: m, the masks that a step averages over.
+        warmup: the fraction of the steps over which the step size rises to its peak.
+        decay: `cosine` to zero, or `constant`.
+    """
+
+    steps: int
+    learning_rate: float
+    momentum: float = 0.9
+    masks_per_step: int = 1
+    warmup: float = 0.05
+    decay: Literal["cosine", "constant"] = "cosine"
+
+    def factor(self, step: int) -> float:
+        """The fraction of the peak step size that update number `step` (from 0) uses."""
+        rise = min(1.0, (step + 1) / max(1.0, self.warmup * self.steps))
+        if self.decay == "constant":
+            return rise
+        return rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+Measure = Callable[[int, Tensor, Tensor], None]
+
+
+def log_steps(steps: int, points: int) -> list[int]:
+    """About `points` steps from 0 to `steps`, evenly spaced on a logarithmic scale."""
+    grid = torch.logspace(0, math.log10(steps + 1), points, dtype=torch.float64) - 1
+    return sorted({*(round(x) for x in grid.tolist()), 0, steps})
+
+
+def initial_factors(
+    problem: Problem, cells: Sequence[Cell], scale: float
+) -> tuple[Float[Tensor, "cells a d"], Float[Tensor, "cells b d"]]:
+    """Gaussian factors; cells of one seed and one width start in the same direction.
+
+    The penalty of a random start grows as (1−θ)/θ, and with it the curvature that the first steps meet: columns
+    have root-mean-square norm `scale`·θ^¼, which starts every cell with a penalty of about the same size.
+
+    Args:
+        problem: fixes a and b.
+        cells: the grid; d is the last dimension of their masks.
+        scale: root-mean-square norm of a column of U and of V at θ = 1.
+
+    Returns:
+        U and V in float64 on the CPU.
+    """
+    a, b = problem.cross.shape
+    draws = []
+    for cell in cells:
+        generator = seeded_generator(f"initialisation {cell.seed}")
+        draw = torch.randn(a + b, cell.masks.shape[-1], generator=generator, dtype=torch.float64)
+        draws.append(draw * scale * cell.masks.retain**0.25)
+    factors = torch.stack(draws)
+    return factors[:, :a] / math.sqrt(a), factors[:, a:] / math.sqrt(b)
+
+
+def train(
+    problem: Problem,
+    cells: Sequence[Cell],
+    start: tuple[Float[Tensor, "cells a d"], Float[Tensor, "cells b d"]],
+    schedule: Schedule,
+    *,
+    deterministic: bool = False,
+    log_at: Sequence[int] = (),
+    measure: Measure | None = None,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> tuple[Float[Tensor, "cells a d"], Float[Tensor, "cells b d"]]:
+    """Train every cell by SGD on its stochastic objective, or by gradient descent on its deterministic one.
+
+    Precision and device are those of `problem`. A cell that diverges becomes NaN and leaves the others alone.
+
+    Args:
+        problem: the data's moments.
+        cells: the grid; all masks on the same target.
+        start: initial factors.
+        schedule: step sizes and masks per step.
+        deterministic: descend the exact expectation instead of sampling masks.
+        log_at: the steps at which to measure (0 is the start).
+        measure: called as measure(step, U, V) at those steps with copies in float64.
+        advance: called with the number of steps done since the last call, for a progress bar.
+
+    Returns:
+        The final U (cells, a, d) and V (cells, b, d).
+
+    Raises:
+        ValueError: cells whose masks act on different targets.
+    """
+    U, V = (factor.to(problem.gram, copy=True) for factor in start)
+    noise = noise_of(problem, cells, schedule.masks_per_step)
+    peak = (schedule.learning_rate / noise.amplification)[:, None, None]
+    velocity_U, velocity_V = torch.zeros_like(U), torch.zeros_like(V)
+    reported = 0
+    for step in range(schedule.steps + 1):
+        if step in log_at:
+            if measure is not None:
+                measure(step, U.double(), V.double())
+            advance(step - reported)
+            reported = step
+        if step == schedule.steps:
+            break
+        if deterministic:
+            gradient_U, gradient_V = noise.expected_gradient(U, V)
+        else:
+            gradient_U, gradient_V = noise.sampled_gradient(U, V)
+        rate = peak * schedule.factor(step)
+        velocity_U.mul_(schedule.momentum).add_(gradient_U)
+        velocity_V.mul_(schedule.momentum).add_(gradient_V)
+        U.addcmul_(rate, velocity_U, value=-1)
+        V.addcmul_(rate, velocity_V, value=-1)
+    return U, V
