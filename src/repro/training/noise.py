@@ -12,7 +12,7 @@ it is the gradient of the deterministic objective: stochastic and deterministic 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -71,6 +71,7 @@ def seeded_generator(key: str, device: torch.device | str = "cpu") -> Generator:
     return Generator(device).manual_seed(seed)
 
 
+@runtime_checkable
 class Noise(Protocol):
     """The masks of a batch of cells at work on one problem; tensors have the problem's device and dtype."""
 
@@ -116,7 +117,7 @@ class HiddenNoise:
         covariance = torch.stack([cell.masks.relative_covariance for cell in cells])
         width = covariance.shape[-1]
         self.amplification = _amplification(covariance.diagonal(dim1=1, dim2=2), masks_per_step).to(problem.gram)
-        self._expected_first = torch.ones(len(cells), 1, width).to(problem.gram)
+        self._expected_first = torch.ones(len(cells), width, 1).to(problem.gram)
         self._expected_second = (1 + covariance).to(problem.gram)
         self._chunk = max(1, CHUNK_NUMBERS // width**2)
         self._generators = [cell.generator("masks", problem.gram.device) for cell in cells]
@@ -143,22 +144,25 @@ class HiddenNoise:
         return self._gradient(U, V, *next(self._moments))
 
     def _draw(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The moments of the masks of one step after another, first (cells, 1, d) and second (cells, d, d)."""
+        """The moments of the masks of one step after another, first (cells, d, 1) and second (cells, d, d)."""
         while True:
             draws = [
                 cell.masks.sample_moments(self._chunk, self.masks_per_step, generator, self.problem.gram.dtype)
                 for cell, generator in zip(self.cells, self._generators, strict=True)
             ]
             first, second = (torch.stack(moments, 1) for moments in zip(*draws, strict=True))
-            yield from zip(first[:, :, None], second, strict=True)
+            yield from zip(first[..., None], second, strict=True)
 
     def _gradient(self, U: Tensor, V: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        gram_V = self.problem.gram @ V
-        weights_U = (V.mT @ gram_V).mul_(second)
-        weights_V = (U.mT @ U).mul_(second)
-        gradient_U = torch.baddbmm((self.problem.cross @ V).mul_(first), U, weights_U, beta=-2, alpha=2)
-        gradient_V = torch.baddbmm((self.problem.cross.mT @ U).mul_(first), gram_V, weights_V, beta=-2, alpha=2)
-        return gradient_U, gradient_V
+        # On the transposes (cells, d, ·) the products with XXᵀ and YXᵀ, shared by all cells, are one matrix
+        # product each. The second moment and both Gram matrices are symmetric.
+        U, V = U.mT, V.mT
+        gram_V = V @ self.problem.gram
+        weights_U = (V @ gram_V.mT).mul_(second)
+        weights_V = (U @ U.mT).mul_(second)
+        gradient_U = torch.baddbmm((V @ self.problem.cross.mT).mul_(first), weights_U, U, beta=-2, alpha=2)
+        gradient_V = torch.baddbmm((U @ self.problem.cross).mul_(first), weights_V, gram_V, beta=-2, alpha=2)
+        return gradient_U.mT, gradient_V.mT
 
 
 class WeightNoise:

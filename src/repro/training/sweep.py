@@ -9,8 +9,11 @@ its numbers do not depend on its neighbours and a sweep may be cut into shards a
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,6 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from repro.training.noise import Cell, Problem, noise_of, seeded_generator
+
+
+# Cells that one thread trains at a time. Fixed, so that numbers do not depend on how many threads there are.
+SHARD = 8
 
 
 @dataclass(frozen=True)
@@ -115,26 +122,70 @@ def train(
     Raises:
         ValueError: cells whose masks act on different targets.
     """
-    U, V = (factor.to(problem.gram, copy=True) for factor in start)
-    noise = noise_of(problem, cells, schedule.masks_per_step)
-    peak = (schedule.learning_rate / noise.amplification)[:, None, None]
-    velocity_U, velocity_V = torch.zeros_like(U), torch.zeros_like(V)
-    reported = 0
-    for step in range(schedule.steps + 1):
-        if step in log_at:
-            if measure is not None:
-                measure(step, U.double(), V.double())
-            advance(step - reported)
-            reported = step
-        if step == schedule.steps:
-            break
-        if deterministic:
-            gradient_U, gradient_V = noise.expected_gradient(U, V)
-        else:
-            gradient_U, gradient_V = noise.sampled_gradient(U, V)
-        rate = peak * schedule.factor(step)
-        velocity_U.mul_(schedule.momentum).add_(gradient_U)
-        velocity_V.mul_(schedule.momentum).add_(gradient_V)
-        U.addcmul_(rate, velocity_U, value=-1)
-        V.addcmul_(rate, velocity_V, value=-1)
+    parts = [slice(i, i + SHARD) for i in range(0, len(cells), SHARD)]
+    shards = [
+        _Shard(problem, cells[part], (start[0][part], start[1][part]), schedule, deterministic) for part in parts
+    ]
+    milestones = sorted({0, *(step for step in log_at if 0 <= step <= schedule.steps), schedule.steps})
+    with _one_thread_each(problem.gram.device) as run_all:
+        for begin, end in zip([0, *milestones], milestones, strict=False):
+            run_all([partial(shard.run, begin, end) for shard in shards])
+            if measure is not None and end in log_at:
+                measure(end, *(torch.cat(factors).double() for factors in _factors(shards)))
+            advance(end - begin)
+    U, V = (torch.cat(factors) for factors in _factors(shards))
     return U, V
+
+
+class _Shard:
+    """A few cells on their way: what one thread works on at a time."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        cells: Sequence[Cell],
+        start: tuple[Tensor, Tensor],
+        schedule: Schedule,
+        deterministic: bool,
+    ) -> None:
+        # Transposed in memory, (cells, d, ·): the layout in which `HiddenNoise` computes gradients.
+        self.U, self.V = (factor.to(problem.gram).mT.clone(memory_format=torch.contiguous_format).mT for factor in start)
+        self.schedule = schedule
+        noise = noise_of(problem, cells, schedule.masks_per_step)
+        self._gradient = noise.expected_gradient if deterministic else noise.sampled_gradient
+        self._peak = (schedule.learning_rate / noise.amplification)[:, None, None]
+        self._velocity_U, self._velocity_V = torch.zeros_like(self.U), torch.zeros_like(self.V)
+
+    def run(self, begin: int, end: int) -> None:
+        """Do the updates number `begin` to `end` − 1."""
+        momentum = self.schedule.momentum
+        for step in range(begin, end):
+            gradient_U, gradient_V = self._gradient(self.U, self.V)
+            rate = self._peak * self.schedule.factor(step)
+            torch.add(gradient_U, self._velocity_U, alpha=momentum, out=self._velocity_U)
+            torch.add(gradient_V, self._velocity_V, alpha=momentum, out=self._velocity_V)
+            self.U.addcmul_(rate, self._velocity_U, value=-1)
+            self.V.addcmul_(rate, self._velocity_V, value=-1)
+
+
+def _factors(shards: Sequence[_Shard]) -> tuple[list[Tensor], list[Tensor]]:
+    return [shard.U for shard in shards], [shard.V for shard in shards]
+
+
+@contextmanager
+def _one_thread_each(device: torch.device) -> Iterator[Callable[[Sequence[Callable[[], None]]], None]]:
+    """Run functions side by side on the CPU's threads, torch using one thread in each; in turn on a GPU.
+
+    Splitting one product of small matrices over threads costs more in waiting than it gains, all the more where
+    other programs hold a core; whole shards have nothing to wait for.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu":
+        yield lambda tasks: [task() for task in tasks] and None
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield lambda tasks: [future.result() for future in [pool.submit(task) for task in tasks]] and None
+    finally:
+        torch.set_num_threads(threads)
