@@ -80,8 +80,8 @@ def save(figure: "Figure", path: Path | str) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(path.name + suffix) for suffix in (".pdf", ".png")]
     # Without dates in it, the same record gives the same file.
-    figure.savefig(files[0], metadata={"CreationDate": None})
-    figure.savefig(files[1])
+    figure.savefig(files[0], bbox_inches="tight", pad_inches=0.02, metadata={"CreationDate": None})
+    figure.savefig(files[1], bbox_inches="tight", pad_inches=0.02)
     return files
 
 
@@ -99,6 +99,15 @@ def band(axes: "Axes", x: Any, mean: Any, std: Any, color: str) -> None:
     if axes.get_yscale() == "log":
         lower = np.maximum(lower, mean / 10)
     axes.fill_between(np.asarray(x), lower, mean + std, color=color, alpha=0.18, linewidth=0)
+
+
+def plain_log_ticks(axes: "Axes") -> None:
+    """Label a logarithmic y axis 1, 2, 5, 10, …: readable where the values span a decade or two."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def legend_below(figure: "Figure", handles: Sequence[Any], labels: Sequence[str], columns: int = 6) -> None:

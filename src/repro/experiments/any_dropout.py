@@ -60,7 +60,7 @@ def _covariances(record: Record) -> "Figure":
     for axis, row in zip(axes, first.itertuples(), strict=True):
         matrix = record.arrays[f"relative_covariance_{row.cell}"]
         image = axis.imshow(matrix / matrix.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
-        axis.set(title=rf"{TITLES[row.scheme]}, $\theta = {row.retain:g}$", xlabel="unit $j$")
+        axis.set(title=TITLES[row.scheme], xlabel="unit $j$")
         axis.grid(False)
     axes[0].set_ylabel("unit $i$")
     figure.colorbar(image, ax=axes, label=r"$\bar C_{ij}\, /\, \max \bar C$", shrink=0.8, pad=0.01)

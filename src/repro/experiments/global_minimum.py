@@ -32,7 +32,7 @@ class WidthNeeded(BaseModel, extra="forbid", frozen=True):
     p: float = 0.8
     block_sizes: tuple[PositiveInt, ...] = (1, 2, 4)
     widths: tuple[PositiveInt, PositiveInt] = (2, 24)
-    starts: PositiveInt = 3
+    starts: PositiveInt = 2
 
 
 class Options(BaseModel, extra="forbid", frozen=True):
@@ -123,7 +123,8 @@ def _along_training(record: Record, column: str, label: str) -> "Figure":
 
     curves = record.table("curves")
     curves = curves[~curves.diverged & (curves.step > 0)]
-    sizes, rates = sorted(curves.block_size.unique()), sorted(curves.p.unique())
+    # Of all cells: a panel stays, and a colour keeps its p, where every cell diverged.
+    sizes, rates = sorted(record.cells.block_size.unique()), sorted(record.cells.p.unique())
     figure, axes = plotting.panels(len(sizes), sharey=True)
     for axis, size in zip(axes, sizes, strict=True):
         axis.set(xscale="log", yscale="log", title=f"$r = {size}$", xlabel="SGD step")
@@ -174,6 +175,8 @@ def _width_figure(record: Record) -> "Figure":
         )
     axis.axhspan(floor / 10, 1e-10, color="0.92", zorder=0)
     axis.set(yscale="log", xlabel="width $d$", ylabel="relative gap of L-BFGS")
-    axis.text(0.98, 0.04, "closed form reached", ha="right", transform=axis.transAxes, color="0.35", fontsize=7)
+    axis.text(
+        0.98, 1e-11, "closed form reached", ha="right", transform=axis.get_yaxis_transform(), color="0.35", fontsize=7
+    )
     axis.legend()
     return figure

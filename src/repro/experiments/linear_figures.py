@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from repro import plotting
 from repro.plotting import COLORS, MARKERS
@@ -45,6 +46,7 @@ def objective_curves(
                 axis.plot(x, other["mean"], color="black", linestyle=":", zorder=3)
             axis.plot(x, sampled["mean"], linestyle="none", marker=marker, color=color, markerfacecolor="white")
         axis.set(title=title, xscale="log", yscale="log", xlabel="step + 1")
+        plotting.plain_log_ticks(axis)
     axes[0].set_ylabel(r"objective $/\ \|Y\|_2^2$")
     handles = [
         *(
@@ -64,7 +66,7 @@ def objective_curves(
     if dropout:
         handles.append(Line2D([], [], color="black", linestyle=":"))
         names.append("Dropout's objective")
-    plotting.legend_below(figure, handles, names, columns=len(names) if len(labels) <= 3 else 4)
+    plotting.legend_below(figure, handles, names, columns=4)
     return figure
 
 
@@ -90,6 +92,12 @@ def standard_distances(panels: Mapping[str, pd.DataFrame], by: str, labels: Mapp
         axis.axhline(0, color="0.4", linewidth=0.6)
         axis.set(title=title, xscale="log", xlabel="step + 1")
         axis.set_yscale("symlog", linthresh=4, linscale=1.5)
+        axis.set_yticks([-1000, -100, -10, -3, 0, 3, 10, 100, 1000])
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
+    everything = pd.concat(list(panels.values()))
+    wrong = (everything.monte_carlo - everything.dropout_objective) / everything.standard_error
+    axes[0].set_ylim(min(-4, 1.5 * wrong.min()), max(4, 1.5 * wrong.max()))
     axes[0].set_ylabel("distance / standard error")
     handles = [
         *(

@@ -69,7 +69,8 @@ def _collapse(record: Record) -> "Figure":
         handles = spectrum(axis, record, cells[cells.p == p], "block_size", sizes)
         axis.set(title=f"$p = {p:g}$", xlabel="index $i$")
         axis.sharey(axes[1])
-    axes[1].set_ylim(bottom=0)
+    highest = record.arrays["closed_form"][cells[cells.p.isin(chosen)].cell.to_numpy()].max()
+    axes[1].set_ylim(0, 1.05 * highest)
     axes[1].set_ylabel(r"$\sigma_i(UV^\top X)\ /\ \sigma_1(Y)$")
     plotting.legend_below(figure, handles, [*(f"$r = {r}$" for r in sizes), "closed form", "SGD"], columns=8)
     return figure
@@ -98,4 +99,4 @@ def _against_p(axis: "Axes", record: Record, column: str, theory: str | None = N
             rows.p, rows["mean"], rows["std"], linestyle="none", color=color, marker=marker, markerfacecolor="white",
             elinewidth=0.8, label=f"$r = {size}$",
         )  # fmt: skip
-    axis.set(xlabel="retain probability of one block $p$")
+    axis.set(xlabel="retain probability $p$")
