@@ -96,7 +96,9 @@ def test_every_experiment_file_begins_with_its_command(name):
 
 @pytest.mark.parametrize("path", sorted(composition.CONF.glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_every_group_file_composes(path):
-    if path.parent.name != "experiment":
+    if path.stem == "network":  # the tiny experiment sets steps, which networks count in epochs
+        assert composition.load(["experiment=last_layer_dropout", "training=network"])
+    elif path.parent.name != "experiment":
         assert load(f"{path.parent.name}={path.stem}")
 
 

@@ -105,12 +105,75 @@ class DigitHalves(Section):
     whiten: bool
 
 
+ImageSource = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "cifar100", "parquet", "image_folder"]
+
+
+class ImageData(Section):
+    """Labelled images. `imbalance` is ρ = largest / smallest class, a long tail in between; 1 leaves classes alone.
+
+    `held_out` is the fraction of each class that is tested on, for sources that bring no test split of their own.
+    """
+
+    kind: ImageSource
+    root: str | None
+    download: bool
+    subset: Count | None
+    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    targets: Literal["one_hot", "centred"]
+    held_out: Probability
+    crop_padding: Annotated[int, Field(ge=0)]
+    flip: bool
+    image_size: Count | None
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _root_is_there(self) -> "ImageData":
+        if self.kind in ("parquet", "image_folder") and self.root is None:
+            raise ValueError(f"data.root=null: data={self.kind} needs the folder of the images")
+        if self.image_size is not None and self.kind != "image_folder":
+            raise ValueError(f"data.image_size={self.image_size}: only data=image_folder resizes its images")
+        return self
+
+
 class LinearModel(Section):
     """Ŷ = U Vᵀ X with U (out_features x width) and V (in_features x width)."""
 
     kind: Literal["linear"]
     width: Count
     init_scale: Positive
+
+
+# Backward through channels-last convolutions of fewer channels corrupts memory on CPUs (PyTorch 2.11, oneDNN).
+NARROWEST = 8
+
+
+class ResNetModel(Section):
+    """A residual network whose last hidden layer has `width` units and whose last layer is linear without bias.
+
+    `channels` are those of the first stage at `width_factor` 1. With `embedding` a linear map takes the pooled
+    channels to `width` units; without one the pooled channels, which are not negative, are the last hidden layer.
+    """
+
+    kind: Literal["resnet8", "resnet20", "resnet56", "resnet110", "resnet18", "resnet50"]
+    width: Count
+    embedding: bool
+    channels: Count
+    width_factor: Positive
+    stem_stride: Literal[1, 2]
+
+    @model_validator(mode="after")
+    def _pooled_channels_are_the_width(self) -> "ResNetModel":
+        first = round(self.channels * self.width_factor)
+        if first < NARROWEST:
+            raise ValueError(f"model.width_factor={self.width_factor}: leaves {first} channels, must leave {NARROWEST}")
+        growth = {"resnet18": 8, "resnet50": 32}.get(self.kind, 4)
+        pooled = first * growth
+        if not self.embedding and self.width != pooled:
+            raise ValueError(
+                f"model.width={self.width}: must be {pooled}, the channels of the last stage; "
+                "model.embedding=true allows any width"
+            )
+        return self
 
 
 Scheme = Literal["bernoulli", "dropblock", "overlapping_dropblock", "dropconnect_U", "dropconnect_V", "gaussian"]
@@ -157,6 +220,43 @@ class SweepTraining(Section):
     log_points: Annotated[int, Field(ge=2)]
 
 
+class NetworkTraining(Section):
+    """SGD with Nesterov momentum on mini-batches, linear warm-up and cosine decay to zero.
+
+    `mask_per: batch` drops the same last-layer units in all samples of a batch, averaged over `masks_per_step`
+    draws; `sample` draws one mask for each sample, as libraries do.
+    """
+
+    kind: Literal["network"]
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    momentum: Annotated[float, _within("in [0, 1)", lambda value: 0 <= value < 1)]
+    warmup: Annotated[float, _within("in [0, 1]", lambda value: 0 <= value <= 1)]
+    clip_norm: Positive | None
+    loss: Literal["squared_error", "cross_entropy"]
+    mask_per: Literal["batch", "sample"]
+    masks_per_step: Count
+    precision: Literal["float32", "bf16"]
+    channels_last: bool
+    compile: bool
+    devices: Count
+    processes: Count | None
+
+    @model_validator(mode="after")
+    def _combinations(self) -> "NetworkTraining":
+        if self.masks_per_step > 1 and (self.mask_per != "batch" or self.loss != "squared_error"):
+            raise ValueError(
+                f"training.masks_per_step={self.masks_per_step}: averages over masks only with mask_per=batch and "
+                "loss=squared_error; allowed: 1"
+            )
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"training.batch_size={self.batch_size}: must be a multiple of training.devices={self.devices}"
+            )
+        return self
+
+
 class Tracking(Section):
     """Weights & Biases."""
 
@@ -165,9 +265,9 @@ class Tracking(Section):
     entity: str | None
 
 
-Data = Annotated[SyntheticData | DigitHalves, Field(discriminator="kind")]
-Model = LinearModel  # a second kind makes this a union like Data
-Training = SweepTraining
+Data = Annotated[SyntheticData | DigitHalves | ImageData, Field(discriminator="kind")]
+Model = Annotated[LinearModel | ResNetModel, Field(discriminator="kind")]
+Training = Annotated[SweepTraining | NetworkTraining, Field(discriminator="kind")]
 
 
 class Config(Section):
@@ -207,6 +307,14 @@ class Config(Section):
         return self.model_dump(mode="json")
 
 
+class LinearConfig(Config):
+    """What the experiments on linear networks take."""
+
+    data: Annotated[SyntheticData | DigitHalves, Field(discriminator="kind")]
+    model: LinearModel
+    training: SweepTraining
+
+
 def experiment_module(name: str) -> ModuleType:
     """The module of an experiment: a name in `repro.experiments`, or a dotted path to one elsewhere."""
     path = name if "." in name else f"repro.experiments.{name}"
@@ -221,16 +329,17 @@ def experiment_module(name: str) -> ModuleType:
 def validated(raw: Mapping[str, Any]) -> Config:
     """Checks a composed and resolved configuration.
 
-    The experiment's `Options` are checked last and find the rest in `info.context["config"]`.
+    An experiment's module narrows what it takes by a `Config` of its own. Its `Options` are checked last and find
+    the rest in `info.context["config"]`.
 
     Raises:
         UserError: for the first mistake found, in one line.
     """
+    module = experiment_module(str(raw["module"]))
     try:
-        config = Config.model_validate(raw)
+        config = getattr(module, "Config", Config).model_validate(raw)
     except ValidationError as error:
         raise UserError(_line(error, raw)) from None
-    module = experiment_module(config.module)
     try:
         options = module.Options.model_validate(raw["options"], context={"config": config})
     except ValidationError as error:

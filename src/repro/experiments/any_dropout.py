@@ -6,7 +6,7 @@ overlapping (original) DropBlock and correlated Gaussian noise beside Dropout an
 
 from typing import TYPE_CHECKING
 
-from repro.config import Config
+from repro.config import LinearConfig as Config
 from repro.experiments import linear
 from repro.experiments.dropblock_objective import Options
 from repro.progress import Progress
@@ -15,7 +15,7 @@ from repro.records import Record, Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Options", "figures", "run"]
+__all__ = ["Config", "Options", "figures", "run"]
 
 TITLES = {
     "bernoulli": "Dropout",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, PositiveInt
 
-from repro.config import Config
+from repro.config import LinearConfig as Config
 from repro.experiments import linear
 from repro.progress import Progress
 from repro.records import Record, Result

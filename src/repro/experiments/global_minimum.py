@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, PositiveInt
 
-from repro.config import Config, SyntheticData
+from repro.config import LinearConfig as Config
+from repro.config import SyntheticData
 from repro.experiments import minimum
 from repro.progress import Progress
 from repro.records import Record, Result
@@ -49,7 +50,7 @@ def run(cfg: Config, progress: Progress) -> Result:
     trained = minimum.train_grid(data, cfg, progress)
     cells, found = trained.cells, minimum.headline(trained)
     if cfg.options.solve:
-        cells = cells.assign(solver_gap=_solver_gaps(data, cells, progress))
+        cells = cells.merge(_solver_gaps(data, cells, progress), on=["block_size", "p"])
         found |= {"largest gap of L-BFGS": float(cells.solver_gap.abs().max())}
     widths = _widths(cfg.options.width_needed, progress)
     longest = max(map(len, trained.block_norms))
@@ -64,21 +65,22 @@ def run(cfg: Config, progress: Progress) -> Result:
     return Result(cells, trained.curves, arrays, found)
 
 
-def _solver_gaps(data: "minimum.LinearData", cells: pd.DataFrame, progress: Progress) -> list[float]:
-    """The relative gap of L-BFGS to the closed form, for each row of `cells`."""
+def _solver_gaps(data: "minimum.LinearData", cells: pd.DataFrame, progress: Progress) -> pd.DataFrame:
+    """The relative gap of L-BFGS to the closed form, `solver_gap`, for each `block_size` and `p` of `cells`."""
     from repro.dropout import DropBlock
     from repro.theory import target_spectrum
     from repro.training.solver import solve
 
     spectrum = target_spectrum(data.Y, data.X)
     residual = float(data.Y.square().sum() - spectrum.square().sum())
+    configurations = cells.drop_duplicates(["block_size", "p"])
     gaps = []
-    with progress.phase("L-BFGS", total=len(cells)) as bar:
-        for row in cells.itertuples():
+    with progress.phase("L-BFGS", total=len(configurations)) as bar:
+        for row in configurations.itertuples():
             solution = solve(spectrum, residual, DropBlock(row.width, row.block_size, row.retain), row.seed)
             gaps.append(solution.objective / row.closed_form - 1)
             bar.advance(1)
-    return gaps
+    return configurations[["block_size", "p"]].assign(solver_gap=gaps)
 
 
 def _widths(options: WidthNeeded, progress: Progress) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from repro.config import Config
+from repro.config import Config, LinearConfig
 from repro.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def distribution(scheme: str, width: int, block_size: int, retain: float, cfg: C
     return dropout.CorrelatedGaussian(width, retain, cfg.dropout.correlation)
 
 
-def schedule(cfg: Config) -> Any:
+def schedule(cfg: LinearConfig) -> Any:
     """The training schedule of a configuration."""
     from repro.training.sweep import Schedule
 
@@ -77,7 +77,7 @@ def schedule(cfg: Config) -> Any:
     )
 
 
-def placed(problem: "Problem", cfg: Config) -> "Problem":
+def placed(problem: "Problem", cfg: LinearConfig) -> "Problem":
     """The problem on the configuration's device in its training precision."""
     import torch
 
@@ -85,7 +85,7 @@ def placed(problem: "Problem", cfg: Config) -> "Problem":
 
 
 def stochastic_and_deterministic(
-    problem: "Problem", cells: Sequence["Cell"], cfg: Config, progress: Progress, masks: int, title: str
+    problem: "Problem", cells: Sequence["Cell"], cfg: LinearConfig, progress: Progress, masks: int, title: str
 ) -> pd.DataFrame:
     """Train every cell twice from one start, by SGD and by deterministic descent, and measure along the way.
 
@@ -127,16 +127,16 @@ def stochastic_and_deterministic(
             {
                 "cell": range(len(cells)),
                 "step": step,
-                "monte_carlo": mean.cpu(),
-                "standard_error": error.cpu(),
-                "deterministic": expected.cpu(),
-                "dropout_objective": as_dropout.objective(U, V).cpu(),
-                "remeasured": again.cpu(),
+                "monte_carlo": mean.cpu().numpy(),
+                "standard_error": error.cpu().numpy(),
+                "deterministic": expected.cpu().numpy(),
+                "dropout_objective": as_dropout.objective(U, V).cpu().numpy(),
+                "remeasured": again.cpu().numpy(),
             }
         )
 
     def measure_descent(step: int, U: "Tensor", V: "Tensor") -> None:
-        rows[step]["deterministic_training"] = exact.objective(U, V).cpu()
+        rows[step]["deterministic_training"] = exact.objective(U, V).cpu().numpy()
 
     trained = placed(problem, cfg)
     with progress.phase(f"{title}: SGD", total=plan.steps) as bar:

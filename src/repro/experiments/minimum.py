@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from repro.config import Config
+from repro.config import LinearConfig as Config
 from repro.experiments import linear
 from repro.progress import Progress
 
@@ -56,7 +56,7 @@ def train_grid(data: "LinearData", cfg: Config, progress: Progress) -> Trained:
     steps = log_steps(plan.steps, cfg.training.log_points)
     exact_problem = problem.to(cfg.device, problem.gram.dtype)
     exact = noise_of(exact_problem, cells)
-    sizes = table.block_size.to_numpy()
+    sizes = table.block_size.tolist()
     rows: list[pd.DataFrame] = []
     norms: list[np.ndarray] = []
 
@@ -162,7 +162,7 @@ def headline(trained: Trained) -> dict[str, float]:
     return {
         "median gap to the closed form": float(cells.relative_gap.median()),
         "largest gap to the closed form": float(cells.relative_gap.max()),
-        "median relative error of a singular value": float(np.median(relative)),
+        "median relative error of a singular value": float(pd.Series(relative).median()),  # NaN where all diverged
         "median imbalance of the blocks": float(cells.imbalance.median()),
         "diverged cells": float(trained.cells.diverged.sum()),
     }

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from repro.config import Config
+from repro.config import LinearConfig as Config
 from repro.experiments import minimum
 from repro.progress import Progress
 from repro.records import Record, Result

@@ -103,10 +103,19 @@ def noise_of(problem: Problem, cells: Sequence[Cell], masks_per_step: int = 1) -
     Raises:
         ValueError: the cells mask different targets.
     """
+    return (HiddenNoise if one_target(cells) == "hidden" else WeightNoise)(problem, cells, masks_per_step)
+
+
+def one_target(cells: Sequence[Cell]) -> str:
+    """What the masks of all cells act on.
+
+    Raises:
+        ValueError: the cells mask different targets.
+    """
     targets = {cell.masks.target for cell in cells}
     if len(targets) != 1:
         raise ValueError(f"the cells of one sweep must mask one target, got {sorted(targets)}")
-    return (HiddenNoise if targets == {"hidden"} else WeightNoise)(problem, cells, masks_per_step)
+    return targets.pop()
 
 
 class HiddenNoise:

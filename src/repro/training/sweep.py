@@ -14,14 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from repro.training.noise import Cell, Problem, noise_of, seeded_generator
-
+from repro.training.noise import Cell, Problem, noise_of, one_target, seeded_generator
 
 # Cells that one thread trains at a time. Fixed, so that numbers do not depend on how many threads there are.
 SHARD = 8
@@ -122,10 +121,9 @@ def train(
     Raises:
         ValueError: cells whose masks act on different targets.
     """
+    one_target(cells)  # each shard sees its own cells only
     parts = [slice(i, i + SHARD) for i in range(0, len(cells), SHARD)]
-    shards = [
-        _Shard(problem, cells[part], (start[0][part], start[1][part]), schedule, deterministic) for part in parts
-    ]
+    shards = [_Shard(problem, cells[part], (start[0][part], start[1][part]), schedule, deterministic) for part in parts]
     milestones = sorted({0, *(step for step in log_at if 0 <= step <= schedule.steps), schedule.steps})
     with _one_thread_each(problem.gram.device) as run_all:
         for begin, end in zip([0, *milestones], milestones, strict=False):
@@ -149,7 +147,9 @@ class _Shard:
         deterministic: bool,
     ) -> None:
         # Transposed in memory, (cells, d, ·): the layout in which `HiddenNoise` computes gradients.
-        self.U, self.V = (factor.to(problem.gram).mT.clone(memory_format=torch.contiguous_format).mT for factor in start)
+        self.U, self.V = (
+            factor.to(problem.gram).mT.clone(memory_format=torch.contiguous_format).mT for factor in start
+        )
         self.schedule = schedule
         noise = noise_of(problem, cells, schedule.masks_per_step)
         self._gradient = noise.expected_gradient if deterministic else noise.sampled_gradient
@@ -173,19 +173,19 @@ def _factors(shards: Sequence[_Shard]) -> tuple[list[Tensor], list[Tensor]]:
 
 
 @contextmanager
-def _one_thread_each(device: torch.device) -> Iterator[Callable[[Sequence[Callable[[], None]]], None]]:
+def _one_thread_each(device: torch.device) -> Iterator[Callable[[Sequence[Callable[[], None]]], Any]]:
     """Run functions side by side on the CPU's threads, torch using one thread in each; in turn on a GPU.
 
     Splitting one product of small matrices over threads costs more in waiting than it gains, all the more where
     other programs hold a core; whole shards have nothing to wait for.
     """
-    threads = torch.get_num_threads()
     if device.type != "cpu":
-        yield lambda tasks: [task() for task in tasks] and None
+        yield lambda tasks: [task() for task in tasks]
         return
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield lambda tasks: [future.result() for future in [pool.submit(task) for task in tasks]] and None
+            yield lambda tasks: [future.result() for future in [pool.submit(task) for task in tasks]]
     finally:
         torch.set_num_threads(threads)
