@@ -1,0 +1,79 @@
+"""Repeated timings that other load on the machine disturbs as little as can be, and where they are kept.
+
+What is compared runs in turn, round after round, and a ratio is formed within a round before its median is taken:
+a slow minute then slows both sides of it.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repro.records import environment
+
+RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of one piece of work in every round: on the clock, and of the processor over all threads."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+def interleaved(
+    work: Mapping[str, Callable[[], object]], *, seconds: float, at_least: int = 7, at_most: int = 31
+) -> dict[str, Timings]:
+    """Time each piece of work once a round, after a first round that does not count.
+
+    Args:
+        work: what to run; each round begins with another piece.
+        seconds: no round begins later than this, but for the first `at_least`.
+        at_least: rounds that are run however long they take.
+        at_most: rounds after which it ends.
+    """
+    names = list(work)
+    timings = {name: Timings([], []) for name in names}
+    begun = time.perf_counter()
+    for turn in range(at_most + 1):
+        if turn > at_least and time.perf_counter() - begun > seconds:
+            break
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            work[name]()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            if turn:
+                timings[name].wall.append(wall)
+                timings[name].cpu.append(cpu)
+    return timings
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": middle, "quartile_1": low, "quartile_3": high, "rounds": len(values)}
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
+    """The summary of above/below, formed round by round."""
+    return summary([a / b for a, b in zip(above, below, strict=True)])
+
+
+def shown(numbers: Mapping[str, float], digits: int = 1) -> str:
+    """`median [quartile, quartile]`."""
+    return "{median:.{d}f} [{quartile_1:.{d}f}, {quartile_3:.{d}f}]".format(**numbers, d=digits)
+
+
+def save(name: str, results: Mapping[str, Any]) -> None:
+    """Write results/benchmarks/`name`.json, with where and under what load it was measured."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    found = {"results": results, "environment": environment(), "load_average": load}
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"results/benchmarks/{name}.json")

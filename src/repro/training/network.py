@@ -1,0 +1,267 @@
+"""The training loop for deep networks: SGD on the squared error under dropout of the last hidden layer.
+
+For features G (d×B) of a batch, its targets Y (a×B) and the last layer U (a×d), masks that all samples of the batch
+share enter the loss through their moments D = mean(z̃), S = mean(z̃z̃ᵀ) alone (z̃ = z/E[z], averaged over the step's
+draws):
+
+    mean ‖Y − U diag(z̃) G‖²_F = ‖Y‖² − 2⟨U diag(D), Y Gᵀ⟩ + ⟨S, UᵀU ∘ GGᵀ⟩,
+
+so a step averages over as many masks as one likes at the price of one, and samples add up: data-parallel processes
+with the same masks compute the same loss.
+
+Every epoch draws its order, augmentation and masks from generators seeded by (seed, epoch): a run that resumes at
+an epoch's start goes on with the same numbers, and nothing about generators has to be stored.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from repro.config import NetworkTraining
+from repro.data.images import Images, augmented
+from repro.dropout import MaskDistribution
+from repro.dropout.layers import FeatureDropout, Masked
+from repro.models.normalization import synchronized
+from repro.models.resnet import ResNet
+from repro.training.noise import seeded_generator
+
+Row = dict[str, float]
+Measure = Callable[[int, ResNet], Row]
+"""measure(epoch, network) with the network in evaluation mode; its numbers join the epoch's row."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network to train, in a form that crosses process borders.
+
+    Attributes:
+        build: makes the network, on the CPU, the same at every call.
+        images: training and test set, on the CPU.
+        training: the configuration of the loop.
+        seed: of the order of the data, its augmentation and the masks.
+        masks: of the last hidden layer; None for no dropout there.
+        crop_padding: of the augmentation.
+        flip: of the augmentation.
+        checkpoint: file that is written every epoch and resumed from; None for none.
+        code: what a checkpoint must match to be resumed from, such as a hash of the source and the configuration.
+    """
+
+    build: Callable[[], ResNet]
+    images: Images
+    training: NetworkTraining
+    seed: int
+    masks: MaskDistribution | None = None
+    crop_padding: int = 0
+    flip: bool = False
+    checkpoint: Path | None = None
+    code: str = ""
+
+
+def fabric_of(training: NetworkTraining, device: str) -> Fabric:
+    """Device, precision and processes of a configuration; several processes are spawned by `launch`."""
+    return Fabric(
+        accelerator=device,
+        devices=training.devices,
+        # spawned, not launched by running the script again: the parent goes on with the record
+        strategy=DDPStrategy(start_method="spawn") if training.devices > 1 else "auto",
+        precision="bf16-mixed" if training.precision == "bf16" else "32-true",
+    )
+
+
+def fit(
+    fabric: Fabric,
+    task: Task,
+    measure: Measure,
+    advance: Callable[[int], Any] = lambda images: None,
+) -> list[Row]:
+    """Train `task`'s network, and return one row an epoch, 0 being the start.
+
+    Args:
+        fabric: device, precision and processes, launched.
+        task: what to train.
+        measure: called before the first and after every epoch, by process 0 alone.
+        advance: called with the number of images done since the last call, by process 0 alone.
+
+    Returns:
+        Rows with `epoch`, `train_loss` (mean over the epoch's batches, per sample, of the loss that was
+        descended; NaN at epoch 0) and what `measure` returned. The network of the last epoch is what `measure` saw
+        last.
+    """
+    training, images = task.training, task.images.to(fabric.device)
+    rank, processes = fabric.global_rank, fabric.world_size
+    network = synchronized(task.build(), processes, fabric.device.type)
+    if training.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The head is used apart from the features: wrapping both would hide it from data-parallel training.
+    wrapped = _Loss(network, task.masks, training)
+    optimizer = torch.optim.SGD(
+        wrapped.parameters(), lr=training.learning_rate, momentum=training.momentum, nesterov=training.momentum > 0
+    )
+    model, optimizer = fabric.setup(wrapped, optimizer)
+    rows, first = _resume(task, wrapped, optimizer)
+    masked: list[Any] = [module for module in wrapped.modules() if isinstance(module, Masked | _Loss)]
+
+    count = len(images.train)
+    steps = count // training.batch_size  # an epoch; the rest of the permutation sits it out
+    if steps == 0:
+        raise ValueError(f"batch_size must be at most {count}, the training images, got {training.batch_size}")
+    share = training.batch_size // processes
+    peak = training.learning_rate / _amplification(task.masks, training)
+    total = training.epochs * steps
+    main = rank == 0
+    if main and first == 0:
+        rows.append({"epoch": 0.0, "train_loss": math.nan} | measure(0, wrapped.network.eval()))
+
+    for epoch in range(first, training.epochs):
+        wrapped.train()
+        draw = seeded_generator(f"augmentation {task.seed} {epoch}", fabric.device)
+        for number, module in enumerate(masked):
+            module.generator = seeded_generator(f"masks {number} {task.seed} {epoch}", fabric.device)
+            module.shard = (rank, processes)
+        permutation = order_of(count, task.seed, epoch).to(fabric.device)
+        losses = []
+        for step in range(steps):
+            batch = images.train[permutation[step * training.batch_size :][: training.batch_size]]
+            pixels = augmented(batch.images, task.crop_padding, task.flip, draw)
+            mine = slice(rank * share, (rank + 1) * share)
+            inputs = images.normalized(pixels[mine])
+            if training.channels_last:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            done = epoch * steps + step
+            for group in optimizer.param_groups:
+                group["lr"] = peak * schedule(done / total, training.warmup, 1 / total)
+            loss = model(inputs, images.targets[batch.labels[mine]])
+            fabric.backward(loss)
+            if training.clip_norm is not None:
+                fabric.clip_gradients(model, optimizer, max_norm=training.clip_norm, error_if_nonfinite=False)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.detach())
+            if main:
+                advance(training.batch_size)
+        mean_loss: Any = fabric.all_reduce(torch.stack(losses).double().mean(), reduce_op="mean")
+        row = {"epoch": epoch + 1.0, "train_loss": float(mean_loss)}
+        if main:
+            wrapped.eval()
+            rows.append(row | measure(epoch + 1, wrapped.network))
+            _save(task, wrapped, optimizer, rows, epoch + 1)
+        fabric.barrier()
+    if main and first == training.epochs:
+        wrapped.eval()
+        measure(first, wrapped.network)  # a finished checkpoint: measure sees the last network all the same
+    return rows
+
+
+class _Loss(nn.Module):
+    """The loss of a batch, per sample: what data-parallel training wraps, so that it sees every parameter used."""
+
+    def __init__(self, network: ResNet, masks: MaskDistribution | None, training: NetworkTraining) -> None:
+        super().__init__()
+        self.network, self.masks, self.training_config = network, masks, training
+        self.generator: torch.Generator | None = None
+        self.shard = (0, 1)
+        quadratic = training.loss == "squared_error" and training.mask_per == "batch"
+        self.moments = quadratic and masks is not None
+        # The masks' generators have no place in a compiled graph, the convolutions are what there is to gain.
+        self.features = torch.compile(network.features) if training.compile else network.features
+        self.dropout = (
+            FeatureDropout(masks, training.mask_per) if masks is not None and not quadratic else nn.Identity()
+        )
+
+    def forward(self, inputs: Float[Tensor, "N c h w"], targets: Float[Tensor, "N a"]) -> Float[Tensor, ""]:
+        features = self.features(inputs)
+        # The loss in float32 whatever the network's precision: it is a small difference of large numbers.
+        with torch.autocast(inputs.device.type, enabled=False):
+            features = features.float()
+            weight = self.network.head.weight
+            if self.moments:
+                first, second = self._draw(features)
+                return quadratic_loss(weight, features, targets, first, second) / len(targets)
+            outputs = self.dropout(features) @ weight.mT
+            if self.training_config.loss == "cross_entropy":
+                return nn.functional.cross_entropy(outputs, targets.argmax(1))
+            return (targets - outputs).square().sum() / len(targets)
+
+    def _draw(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.masks is not None
+        assert self.generator is not None
+        size = self.training_config.masks_per_step
+        first, second = self.masks.sample_moments(1, size, self.generator, like.dtype)
+        return first[0], second[0]
+
+
+def quadratic_loss(
+    U: Float[Tensor, "a d"],
+    features: Float[Tensor, "N d"],
+    targets: Float[Tensor, "N a"],
+    first: Float[Tensor, " d"],
+    second: Float[Tensor, "d d"],
+) -> Float[Tensor, ""]:
+    """mean over masks of ‖Y − U diag(z̃) G‖²_F, from the masks' moments D = `first` and S = `second`."""
+    fit = ((U * first) * (targets.mT @ features)).sum()
+    return targets.square().sum() - 2 * fit + (second * (U.mT @ U) * (features.mT @ features)).sum()
+
+
+def schedule(done: float, warmup: float, step: float) -> float:
+    """The fraction of the peak step size after the fraction `done` of the steps: linear rise, cosine decay to 0.
+
+    `step` is the fraction that one step is, so that the first one moves.
+    """
+    rise = min(1.0, (done + step) / max(step, warmup))
+    return rise * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _amplification(masks: MaskDistribution | None, training: NetworkTraining) -> float:
+    """1 + max_i C̄_ii / m: by how much m averaged masks raise the curvature that a step sees."""
+    if masks is None:
+        return 1.0
+    return 1.0 + float(masks.relative_covariance.diagonal().max()) / training.masks_per_step
+
+
+def order_of(count: int, seed: int, epoch: int) -> Int[Tensor, " N"]:
+    """The order in which epoch number `epoch` (from 0) goes through the training images."""
+    return torch.randperm(count, generator=seeded_generator(f"order {seed} {epoch}"))
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+def _save(task: Task, module: nn.Module, optimizer: Any, rows: list[Row], epoch: int) -> None:
+    """Written beside its place and moved there: a crash leaves the old checkpoint or the new one, whole."""
+    if task.checkpoint is None:
+        return
+    state = {
+        "code": task.code,
+        "epoch": epoch,
+        "rows": rows,
+        "network": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    task.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    temporary = task.checkpoint.with_suffix(f".tmp{os.getpid()}")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(task.checkpoint)
+
+
+def _resume(task: Task, module: nn.Module, optimizer: Any) -> tuple[list[Row], int]:
+    """Loads the checkpoint where there is one of the same code and configuration: its rows, and the next epoch."""
+    if task.checkpoint is None or not task.checkpoint.is_file():
+        return [], 0
+    state = torch.load(task.checkpoint, map_location="cpu", weights_only=True)
+    if state["code"] != task.code:
+        return [], 0
+    module.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["rows"], state["epoch"]

@@ -1,0 +1,184 @@
+"""The deep loop: its loss, its resumption after a kill, and several processes against one."""
+
+import math
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from repro.config import NetworkTraining, ResNetModel
+from repro.data.images import Images, ImageSet
+from repro.dropout import DropBlock
+from repro.experiments import deep, dropblock_approximation
+from repro.models.resnet import ResNet
+from repro.training.network import Task, fabric_of, fit, order_of, quadratic_loss, schedule
+
+TRAINING = NetworkTraining(
+    kind="network", epochs=3, batch_size=16, learning_rate=0.05, momentum=0.9, warmup=0.2, clip_norm=1.0,
+    loss="squared_error",
+    mask_per="batch", masks_per_step=8, precision="float32", channels_last=True, compile=False, devices=1,
+    processes=1,
+)  # fmt: skip
+PER_SAMPLE = TRAINING.model_copy(update={"mask_per": "sample", "masks_per_step": 1})
+MODEL = ResNetModel(kind="resnet8", width=8, embedding=True, channels=8, width_factor=1.0, stem_stride=2)
+
+
+def task(training=TRAINING, maps=False, **changes):
+    generator = torch.Generator().manual_seed(0)
+
+    def some(count):
+        labels = torch.arange(count) % 3
+        images = torch.randint(0, 100, (count, 1, 12, 12), generator=generator).to(torch.uint8)
+        return ImageSet(images + (labels * 60).to(torch.uint8)[:, None, None, None], labels)
+
+    images = Images(some(70), some(20), torch.eye(3), torch.tensor([100.0]), torch.tensor([50.0]))
+    dropout = partial(dropblock_approximation._map_dropout, "disjoint", 3, 0.7) if maps else None
+    return Task(
+        build=partial(ResNet, MODEL, 1, 3, 0, dropout), images=images, training=training, seed=5,
+        masks=DropBlock(8, 2, 0.5), crop_padding=1, flip=True, **changes,
+    )  # fmt: skip
+
+
+def train(work, threads=1):
+    return deep._train(deep.Job(work, "cpu", 2, 64), threads, lambda images: None)
+
+
+def same(one, other):
+    return all(a.keys() == b.keys() and all(a[k] == b[k] or (math.isnan(a[k]) and math.isnan(b[k])) for k in a)
+               for a, b in zip(one, other, strict=True))  # fmt: skip
+
+
+def test_quadratic_loss_is_the_mean_over_the_masks():
+    generator = torch.Generator().manual_seed(0)
+    U, G, Y = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((3, 8), (20, 8), (20, 3)))
+    masks = DropBlock(8, 2, 0.5).sample_normalized(16, generator, torch.float64)
+    expected = torch.stack([(Y - G * z @ U.mT).square().sum() for z in masks]).mean()
+    found = quadratic_loss(U, G, Y, masks.mean(0), masks.mT @ masks / 16)
+    assert float(found) == pytest.approx(float(expected), rel=1e-12)
+    assert float(quadratic_loss(U, G, Y, masks.mean(0), torch.ones(8, 8))) != pytest.approx(float(expected), rel=1e-3)
+
+
+def test_schedule():
+    steps = 100
+    factors = [schedule(step / steps, 0.2, 1 / steps) for step in range(steps)]
+    assert factors[0] == pytest.approx(0.05, abs=0.001)
+    assert max(factors) == pytest.approx(factors[19], abs=0.02)
+    assert factors[-1] < 0.001
+    assert factors[:19] == sorted(factors[:19])
+    assert factors[20:] == sorted(factors[20:], reverse=True)
+
+
+def test_the_order_is_fixed_by_seed_and_epoch():
+    assert torch.equal(order_of(50, 1, 2), order_of(50, 1, 2))
+    assert not torch.equal(order_of(50, 1, 2), order_of(50, 1, 3))
+    assert not torch.equal(order_of(50, 1, 2), order_of(50, 2, 2))
+    assert torch.equal(order_of(50, 1, 2).sort().values, torch.arange(50))
+
+
+def test_training_learns_and_repeats_itself_bitwise():
+    first = train(task()).rows
+    assert [row["epoch"] for row in first] == [0, 1, 2, 3]
+    assert first[-1]["deterministic"] < 0.9 * first[0]["deterministic"]
+    assert same(first, train(task()).rows)
+    assert not same(first, train(replace(task(), seed=6)).rows)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+def test_per_sample_masks_train_too(loss):
+    rows = train(task(PER_SAMPLE.model_copy(update={"loss": loss}), maps=True)).rows
+    assert rows[3]["train_loss"] < rows[1]["train_loss"]
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_resumed_from_any_epoch_the_numbers_are_those_of_an_uninterrupted_run(tmp_path, maps):
+    training = PER_SAMPLE if maps else TRAINING
+    whole = train(task(training, maps))
+    for images in (40, 100, 150):  # the middle of epochs 1, 2 and 3
+
+        class Killed(Exception):
+            pass
+
+        done = 0
+
+        def stop(count, images=images):
+            nonlocal done
+            done += count
+            if done > images:
+                raise Killed
+
+        work = task(training, maps, checkpoint=tmp_path / f"{images}.pt", code="this code")
+        fabric = fabric_of(training, "cpu")
+        with pytest.raises(Killed):
+            fit(fabric, work, deep.Measurement(deep.Job(work, "cpu", 2, 64), "cpu"), stop)
+        resumed = train(work)
+        assert same(whole.rows, resumed.rows)
+        assert (whole.singular_values == resumed.singular_values).all()
+
+
+def test_sigkill_in_the_middle_of_an_epoch(tmp_path):
+    script = f"""
+import os, signal, sys, importlib.util
+spec = importlib.util.spec_from_file_location("killed", {__file__!r}); killed = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(killed)
+done = 0
+def kill(images):
+    global done
+    done += images
+    if done > 80:
+        os.kill(os.getpid(), signal.SIGKILL)
+import torch
+from repro.experiments import deep
+from pathlib import Path
+work = killed.task(checkpoint=Path({str(tmp_path / "0.pt")!r}), code="this code")
+deep._train(deep.Job(work, "cpu", 2, 64), 1, kill)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    work = task(checkpoint=tmp_path / "0.pt", code="this code")
+    assert torch.load(work.checkpoint, weights_only=True)["epoch"] == 1
+    assert same(train(task()).rows, train(work).rows)
+
+
+def test_a_checkpoint_of_other_code_is_not_resumed(tmp_path):
+    path = tmp_path / "0.pt"
+    train(task(checkpoint=path, code="old"))
+    changed = task(TRAINING.model_copy(update={"learning_rate": 0.01}), checkpoint=path, code="new")
+    assert same(train(changed).rows, train(replace(changed, checkpoint=None)).rows)
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_a_batch_larger_than_the_training_set_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be at most 70, the training images, got 128"):
+        train(task(TRAINING.model_copy(update={"batch_size": 128})))
+
+
+@pytest.mark.parametrize(("training", "maps"), [(TRAINING, False), (PER_SAMPLE, True)], ids=["batch", "sample"])
+def test_two_processes_follow_one(training, maps):
+    one = train(task(training, maps)).rows
+    two = train(task(training.model_copy(update={"devices": 2}), maps)).rows
+    for a, b in zip(one[1:], two[1:], strict=True):
+        assert b["train_loss"] == pytest.approx(a["train_loss"], rel=2e-5)
+        assert b["deterministic"] == pytest.approx(a["deterministic"], rel=1e-4)
+
+
+def test_networks_side_by_side_are_those_one_after_another():
+    jobs = [deep.Job(replace(task(), seed=seed), "cpu", 2, 64) for seed in range(3)]
+    done = []
+    beside = deep._side_by_side(jobs, 2, 1, done.append)
+    for job, trained in zip(jobs, beside, strict=True):
+        assert same(trained.rows, deep._train(job, 1, lambda images: None).rows)
+    assert sum(done) == 3 * 3 * 64
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here: training on CUDA is not tested")
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_on_cuda(precision):
+    work = task(TRAINING.model_copy(update={"precision": precision}))
+    rows = deep._train(deep.Job(work, "cuda", 2, 64), 1, lambda images: None).rows
+    assert rows[-1]["deterministic"] < rows[0]["deterministic"]
+    cpu = train(task())
+    assert rows[1]["train_loss"] == pytest.approx(cpu.rows[1]["train_loss"], rel=0.1)
