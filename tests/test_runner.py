@@ -199,9 +199,9 @@ def test_progress_in_plain_lines(monkeypatch, capsys):
             now[0] = float(second)
             bar.advance(4)
     assert capsys.readouterr().err.splitlines() == [
-        "sweep: SGD: 100 steps",
-        "sweep: SGD: 40 of 100 steps (40 %), 15.0 s left",
-        "sweep: SGD: 80 of 100 steps (80 %), 5.0 s left",
+        "sweep: SGD: 100 to do",
+        "sweep: SGD: 40 of 100 (40 %), 15.0 s left",
+        "sweep: SGD: 80 of 100 (80 %), 5.0 s left",
         "sweep: SGD: done in 25.0 s",
     ]
 

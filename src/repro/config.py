@@ -315,6 +315,14 @@ class LinearConfig(Config):
     training: SweepTraining
 
 
+class DeepConfig(Config):
+    """What the experiments on residual networks take."""
+
+    data: ImageData
+    model: ResNetModel
+    training: NetworkTraining
+
+
 def experiment_module(name: str) -> ModuleType:
     """The module of an experiment: a name in `repro.experiments`, or a dotted path to one elsewhere."""
     path = name if "." in name else f"repro.experiments.{name}"

@@ -52,7 +52,7 @@ class Progress:
             self._task = self._bar.add_task(self.title, total=self.total)
             self._bar.start()
         else:
-            self.say(f"{self.title}: {self.total} steps")
+            self.say(f"{self.title}: {self.total:,} to do")
         return self
 
     def __exit__(
@@ -70,7 +70,7 @@ class Progress:
             return
         left = (self._shown - self._started) * (self.total - self.done) / self.done
         share = f"{100 * self.done / self.total:.0f} %"
-        self.say(f"{self.title}: {self.done} of {self.total} steps ({share}), {clock(max(left, 0))} left")
+        self.say(f"{self.title}: {self.done:,} of {self.total:,} ({share}), {clock(max(left, 0))} left")
 
 
 def clock(seconds: float) -> str:

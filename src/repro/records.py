@@ -47,7 +47,18 @@ NOT_IN_FINGERPRINT = ("tracking", "results", "force", "scale", "title")
 
 FILES = ("config.yaml", "cells.parquet", "curves.parquet", "arrays.npz", "summary.json")
 TABLES = ("cells", "curves", "runs")
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "hydra-core", "pydantic", "wandb")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "hydra-core",
+    "pydantic",
+    "lightning-fabric",
+    "wandb",
+)
 PACKAGE_ROOT = Path(__file__).resolve().parent
 
 

@@ -120,10 +120,8 @@ def test_refused_in_one_line(override, message):
 
 
 def test_linear_data_is_refused_in_one_line():
-    with pytest.raises(
-        ValueError, match=r"data\.kind=synthetic: is for linear networks; a deep one needs data=mnist5k"
-    ):
-        deep.narrowed(composition.load(["experiment=rank_collapse"]))
+    with pytest.raises(UserError, match=r"data\.kind=digit_halves: must be one of mnist5k, .*, image_folder$"):
+        composition.load(["experiment=last_layer_dropout", "data.kind=digit_halves"])
 
 
 def test_even_squares_are_refused():

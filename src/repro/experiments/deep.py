@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from repro import records
-from repro.config import Config, ImageData, NetworkTraining, ResNetModel
+from repro.config import DeepConfig
 from repro.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,30 +27,6 @@ if TYPE_CHECKING:
 
 Advance = Callable[[int], Any]
 POLL = 0.2  # seconds between two looks at what the processes have done
-
-
-class DeepConfig(Config):
-    """A configuration of images, a residual network and its training."""
-
-    data: ImageData
-    model: ResNetModel
-    training: NetworkTraining
-
-
-def narrowed(cfg: Config) -> DeepConfig:
-    """`cfg` as what a deep experiment needs.
-
-    Raises:
-        ValueError: data, model or training of the linear experiments.
-    """
-    for group, kind, some in (
-        ("data", ImageData, "mnist5k or cifar10"),
-        ("model", ResNetModel, "resnet8"),
-        ("training", NetworkTraining, "network"),
-    ):
-        if not isinstance(chosen := getattr(cfg, group), kind):
-            raise ValueError(f"{group}.kind={chosen.kind}: is for linear networks; a deep one needs {group}={some}")
-    return DeepConfig.model_construct(**dict(cfg))
 
 
 @dataclass(frozen=True)

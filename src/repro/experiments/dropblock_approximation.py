@@ -9,9 +9,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, PositiveInt, field_validator
 
-from repro.config import Config
+from repro.config import DeepConfig as Config
 from repro.experiments.last_layer_dropout import task
 from repro.progress import Progress
 from repro.records import Record, Result
@@ -50,20 +50,11 @@ class Options(BaseModel, extra="forbid", frozen=True):
             raise ValueError("must lie in (0, 1)")
         return value
 
-    @model_validator(mode="after")
-    def _deep(self, info: Any) -> "Options":
-        from repro.experiments import deep
-
-        if info.context is not None:
-            deep.narrowed(info.context["config"])
-        return self
-
 
 def run(cfg: Config, progress: Progress) -> Result:
     from repro.data.images import load
     from repro.experiments import deep
 
-    cfg = deep.narrowed(cfg)
     images = load(cfg.data)
     jobs, rows = [], []
     for seed, (place, scheme, size, retain) in product(cfg.seed, grid(cfg)):
@@ -159,6 +150,7 @@ def _curves(curves: pd.DataFrame, column: str, label: str, *, log: bool) -> "Fig
         lines = {"none": bare, **{s: rows[rows.scheme == s] for s in ("disjoint", "original")}}
         if log:
             axis.set_yscale("log")
+            plotting.plain_log_ticks(axis)
         for color, marker, (scheme, mine) in zip(
             ("0.5", *plotting.COLORS), plotting.MARKERS, lines.items(), strict=False
         ):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, PositiveInt, model_validator
+from pydantic import BaseModel, PositiveInt
 
-from repro.config import Config
+from repro.config import DeepConfig as Config
 from repro.experiments import linear
 from repro.progress import Progress
 from repro.records import Record, Result
@@ -18,7 +18,6 @@ from repro.records import Record, Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from repro.experiments.deep import DeepConfig
 
 TITLES = {"none": "no dropout", "bernoulli": "Dropout", "dropblock": "DropBlock"}
 
@@ -34,21 +33,12 @@ class Options(BaseModel, extra="forbid", frozen=True):
     without: bool = True
     monte_carlo_masks: PositiveInt = 4096
 
-    @model_validator(mode="after")
-    def _deep(self, info: Any) -> "Options":
-        from repro.experiments import deep
-
-        if info.context is not None:
-            deep.narrowed(info.context["config"])
-        return self
-
 
 def run(cfg: Config, progress: Progress) -> Result:
     from repro.data.images import load
     from repro.experiments import deep
     from repro.theory import effective_rank
 
-    cfg = deep.narrowed(cfg)
     images = load(cfg.data)
     cells, table = cells_of(cfg)
     jobs = [
@@ -114,7 +104,7 @@ class _Bare:
         self.seed = seed
 
 
-def task(cfg: "DeepConfig", images: Any, seed: int, masks: Any, map_dropout: Any = None) -> Any:
+def task(cfg: Config, images: Any, seed: int, masks: Any, map_dropout: Any = None) -> Any:
     """What a cell trains: the configuration's network from the cell's seed."""
     from functools import partial
 
@@ -297,6 +287,8 @@ def title_of(scheme: str, size: int) -> str:
 
 def _shrinkage(record: Record) -> "Figure":
     """Ordering in p: Σσ(U g(X)) / Σσ(Y) against p, closed form as lines."""
+    from matplotlib.ticker import NullLocator
+
     from repro import plotting
 
     cells, arrays = record.cells, record.arrays
@@ -320,7 +312,10 @@ def _shrinkage(record: Record) -> "Figure":
         )
     axis.set(xlabel=r"$p = 1/(1+\lambda)$", ylabel=r"$\sum_i \sigma_i(U g(X))\ /\ \sum_i \sigma_i(Y)$")
     axis.set_xscale("logit")
-    axis.xaxis.set_minor_formatter("")
+    axis.set_xticks([0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99], minor=False)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlim(arrays["curve_p"].min(), arrays["curve_p"].max())
     axis.legend()
     return figure
 
