@@ -3,13 +3,13 @@
     python benchmarks/sweep_engine.py
 
 The plain loop trains one configuration at a time with autograd and torch.optim.SGD on ‖Y − U diag(z/θ) VᵀX‖². First
-both get the same masks and must give the same iterates; then they are timed in turn, with all threads and with one.
-A step is one update of one cell. Memory shared with other programs slows both sides; ratios are formed within rounds.
+both get the same masks and must give the same iterates; then they are timed in turn, with all threads and with one, and
+ratios are formed within a round. A step is one update of one cell.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 
 # Threads that wait asleep leave the core to others: where it is shared, the plain loop and the matrix product are
@@ -35,7 +35,7 @@ CHUNK = CHUNK_NUMBERS // D**2  # steps for which the engine draws masks at a tim
 STEPS = 2 * CHUNK
 PLAIN_CELLS, PLAIN_STEPS = 4, 15  # of one timing of the plain loop, which goes through the cells in turn
 SQUARE = 1536  # side of the matrices that give the machine's rate
-SECONDS = 20.0  # for the rounds of one number of threads
+SECONDS = 30.0  # for all rounds
 TARGET = 15.0
 
 # Multiply-adds of one step of one cell in repro.training.noise: XXᵀV, YXᵀV and XYᵀU; VᵀXXᵀV and UᵀU; then each
@@ -145,76 +145,94 @@ def main() -> None:
     start_single = start[0].float(), start[1].float()
     square = torch.randn(SQUARE, SQUARE)
     in_turn = cycle(range(len(cells)))
+    threads = torch.get_num_threads()
 
-    def plain_cells() -> None:
+    def plain_loop() -> None:
         for i in islice(in_turn, PLAIN_CELLS):
             begin = start_single[0][i], start_single[1][i]
             plain(single, cells[i], begin, schedule(PLAIN_STEPS), own_masks(cells[i], torch.float32))
 
-    work = {
-        "plain loop": plain_cells,
-        "engine": lambda: train(problem, cells, start, schedule(STEPS)),
-        f"engine, {DEFAULT_MASKS} masks": lambda: train(problem, cells, start, schedule(STEPS, DEFAULT_MASKS)),
-        f"engine, N = {MANY:,}": lambda: train(problem_big, cells, start, schedule(STEPS)),
-        "matrix product": lambda: torch.mm(square, square),
-    }
-    amount = {name: STEPS * len(cells) for name in work}
-    amount |= {"plain loop": PLAIN_CELLS * PLAIN_STEPS, "matrix product": SQUARE**3}
-    found = {}
-    available = torch.get_num_threads()
-    for threads in sorted({available, 1}, reverse=True):
-        torch.set_num_threads(threads)
-        timings = interleaved(work, seconds=SECONDS)
-        wall = {name: [t / amount[name] for t in timings[name].wall] for name in work}
-        cpu = {name: [t / amount[name] for t in timings[name].cpu] for name in work}
-        here = {
-            "steps_per_second": {
-                name: summary([1 / t for t in times]) for name, times in wall.items() if name != "matrix product"
-            },
-            "multiply_adds_per_second": summary([1 / t for t in wall["matrix product"]]),
-            "ratio": ratio(wall["plain loop"], wall["engine"]),
-            "ratio_of_cpu_time": ratio(cpu["plain loop"], cpu["engine"]),
-            "share_of_matrix_rate": ratio([MULTIPLY_ADDS * t for t in wall["matrix product"]], wall["engine"]),
-            "share_of_matrix_rate_32_masks": ratio(
-                [MULTIPLY_ADDS * t for t in wall["matrix product"]], wall[f"engine, {DEFAULT_MASKS} masks"]
-            ),
-            "cost_of_32_masks": ratio(wall[f"engine, {DEFAULT_MASKS} masks"], wall["engine"]),
-            "cost_of_many_samples": ratio(wall[f"engine, N = {MANY:,}"], wall["engine"]),
-        }
-        found[f"{threads} threads"] = here
-        print(f"\n{threads} thread{'s' * (threads > 1)}, median [quartiles] of {here['ratio']['rounds']} rounds")
-        for name, numbers in here["steps_per_second"].items():
-            print(f"  {name + ', steps per second':<46}{shown(numbers, 0):>28}")
-        for name, numbers, digits in (
-            ("engine / plain loop", here["ratio"], 1),
-            ("the same in processor time", here["ratio_of_cpu_time"], 1),
-            ("share of the matrix-multiply rate", here["share_of_matrix_rate"], 2),
-            (f"the same with {DEFAULT_MASKS} masks a step", here["share_of_matrix_rate_32_masks"], 2),
-            (f"cost of {DEFAULT_MASKS} masks a step / of one", here["cost_of_32_masks"], 2),
-            (f"cost of a step at N = {MANY:,} / at N = {N:,}", here["cost_of_many_samples"], 2),
-        ):
-            print(f"  {name:<46}{shown(numbers, digits):>28}")
-        rate = here["multiply_adds_per_second"]
-        print(f"  {'matrix-multiply rate, 10⁹ multiply-adds/s':<46}{rate['median'] / 1e9:>28.0f}")
-    torch.set_num_threads(available)
+    def engine(problem: Problem = problem, masks: int = 1) -> Callable[[], object]:
+        return lambda: train(problem, cells, start, schedule(STEPS, masks))
 
-    # The plain loop may be faster with one thread: the engine with all of them against whichever is.
-    fastest = max(here["steps_per_second"]["plain loop"]["median"] for here in found.values())
-    against_fastest = found[f"{available} threads"]["steps_per_second"]["engine"]["median"] / fastest
-    headline = found[f"{available} threads"]["ratio"]["median"]
-    print(f"\nmultiply-adds of a step of a cell: {MULTIPLY_ADDS:,}")
-    print(f"XXᵀ, YXᵀ at N = {MANY:,}, once, float64: {moments:.2f} s")
-    print(f"engine / plain loop: {headline:.1f}, with each its best number of threads {against_fastest:.1f}", end="; ")
-    print(f"target {TARGET:.0f}: {'reached' if min(headline, against_fastest) >= TARGET else 'MISSED'}")
+    def product() -> Tensor:
+        return torch.mm(square, square)
+
+    def alone(task: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            torch.set_num_threads(1)
+            task()
+            torch.set_num_threads(threads)
+
+        return run
+
+    whole, few = STEPS * len(cells), PLAIN_CELLS * PLAIN_STEPS
+    # The work, and how many steps (of the matrix product: multiply-adds) it is.
+    work: dict[str, tuple[Callable[[], object], int]] = {
+        "engine": (engine(), whole),
+        "plain": (plain_loop, few),
+        "engine alone": (alone(engine()), whole),
+        "plain alone": (alone(plain_loop), few),
+        "default masks": (engine(masks=DEFAULT_MASKS), whole),
+        "many samples": (engine(problem_big), whole),
+        "product": (product, SQUARE**3),
+        "product alone": (alone(product), SQUARE**3),
+    }
+    timings = interleaved({name: task for name, (task, _) in work.items()}, seconds=SECONDS)
+    wall = {name: [t / work[name][1] for t in timings[name].wall] for name in work}
+    cpu = {name: [t / work[name][1] for t in timings[name].cpu] for name in work}
+    fastest_plain = [min(pair) for pair in zip(wall["plain"], wall["plain alone"], strict=True)]
+
+    def share(step: list[float], product: list[float]) -> dict[str, float]:
+        return ratio([MULTIPLY_ADDS * t for t in product], step)
+
+    def rate(name: str) -> dict[str, float]:
+        return summary([1 / t for t in wall[name]])
+
+    on = f"{threads} threads"
+    table = {
+        f"engine / plain loop, {on} each": ratio(wall["plain"], wall["engine"]),
+        "  the same in processor time": ratio(cpu["plain"], cpu["engine"]),
+        f"engine on {on} / plain loop on {threads} or 1, whichever is faster": ratio(fastest_plain, wall["engine"]),
+        "engine / plain loop, one thread each": ratio(wall["plain alone"], wall["engine alone"]),
+        "  the same in processor time, one thread each": ratio(cpu["plain alone"], cpu["engine alone"]),
+        f"engine's share of the matrix-multiply rate, {on}": share(wall["engine"], wall["product"]),
+        f"  with {DEFAULT_MASKS} masks a step": share(wall["default masks"], wall["product"]),
+        "  one thread": share(wall["engine alone"], wall["product alone"]),
+        f"cost of a step of {DEFAULT_MASKS} masks / of one mask": ratio(wall["default masks"], wall["engine"]),
+        f"cost of a step at N = {MANY:,} / at N = {N:,}": ratio(wall["many samples"], wall["engine"]),
+    }
+    rates = {
+        f"engine, {on}": rate("engine"),
+        f"engine, {on}, {DEFAULT_MASKS} masks a step": rate("default masks"),
+        "engine, one thread": rate("engine alone"),
+        f"plain loop, {on}": rate("plain"),
+        "plain loop, one thread": rate("plain alone"),
+    }
+    multiply_adds = {on: rate("product"), "one thread": rate("product alone")}
+    print(f"\nmedian [quartiles] of {len(fastest_plain)} rounds")
+    for name, numbers in table.items():
+        print(f"{name:<72}{shown(numbers, 2):>24}")
+    for name, numbers in rates.items():
+        print(f"{'steps per second, ' + name:<72}{shown(numbers, 0):>24}")
+    for name, numbers in multiply_adds.items():
+        giga = {key: value if key == "rounds" else value / 1e9 for key, value in numbers.items()}
+        print(f"{'10⁹ multiply-adds per second of a matrix product, ' + name:<72}{shown(giga, 0):>24}")
+    print(f"multiply-adds of a step: {MULTIPLY_ADDS:,}; XXᵀ, YXᵀ at N = {MANY:,}, once, float64: {moments:.2f} s")
+    for name in list(table)[:3:2]:
+        print(
+            f"{name}: {table[name]['median']:.1f}, {'at least' if table[name]['median'] >= TARGET else 'BELOW'} {TARGET}"
+        )
     save(
         "sweep_engine",
         {
             "difference_on_same_masks": equal,
-            **found,
-            "ratio_each_at_its_best_threads": against_fastest,
+            "ratios": {name.strip(): numbers for name, numbers in table.items()},
+            "steps_per_second": rates,
+            "matrix_multiply_adds_per_second": multiply_adds,
+            "multiply_adds_of_a_step": MULTIPLY_ADDS,
+            "moments_seconds": {f"N = {MANY:,}": moments},
             "target": TARGET,
-            "multiply_adds_per_step": MULTIPLY_ADDS,
-            "moments_seconds": {f"N = {MANY}": moments},
         },
     )
 
