@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -44,6 +45,17 @@ def render_all(plan: Sequence[tuple[Config, Sequence[str]]], *, processes: int |
     if missing and not found:
         print("no figure drawn: no record yet; `make reproduce-all` makes them all", file=sys.stderr)
     return 1 if failed or not found else 0
+
+
+def collect(found: Sequence[Record]) -> None:
+    """Copies the figures that lie beside each record to `results/figures/<experiment>/`, and says so."""
+    for record in found:
+        folder = record.path.parents[2] / "figures" / record.experiment
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(record.figures.iterdir()):
+            shutil.copyfile(path, folder / path.name)
+            if path.suffix == ".pdf":
+                print(f"{folder / path.stem}.{{pdf,png}} of record {record.path}", flush=True)
 
 
 def _drawn(found: Sequence[tuple[str, Record, Path]], processes: int | None):  # type: ignore[no-untyped-def]

@@ -10,6 +10,7 @@ from repro import composition, figures
 from repro.cli import again
 from repro.errors import UserError
 from repro.progress import clock
+from repro.records import Record
 
 
 def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
@@ -27,6 +28,7 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
 
     rows: list[tuple[str, str, str, str]] = []
     failed: list[str] = []
+    recorded: list[Record] = []
     for config, job in plan:
         try:
             outcome = runner.execute(config, again(job, config))
@@ -40,12 +42,13 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
             numbers = "\n".join(runner.headline(outcome.record.summary["headline"]))
             state = "cached" if outcome.cached else "run"
             rows.append((config.name, state, clock(outcome.seconds), numbers))
-    drawn = figures.render_all([entry for entry in plan if entry[0].name not in failed])
+            recorded.append(outcome.record)
+    figures.collect(recorded)
     _table(rows)
     print(f"all done in {clock(time.monotonic() - started)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else drawn
+    return 1 if failed else 0
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> None:

@@ -36,7 +36,7 @@ def execute(config: Config, command: str, *, quiet: bool = False) -> Outcome:
     if found is not None:
         note = _code_note(found)
         print(f"{config.name}: cached in {found.path} (force=true runs it anew){note}", flush=True)
-        if not any(found.figures.glob("*.pdf")):
+        if note or not any(found.figures.glob("*.pdf")):
             draw(config.module, found, found.figures)
         return Outcome(found, True, time.monotonic() - started)
 
