@@ -5,6 +5,7 @@ a slow minute then slows both sides of it.
 """
 
 import json
+import math
 import os
 import statistics
 import time
@@ -20,10 +21,26 @@ RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of one piece of work in every round: on the clock, and of the processor over all threads."""
+    """One piece of work in every round.
+
+    Attributes:
+        wall: seconds on the clock.
+        cpu: seconds of the processor, over all threads.
+        others: cores that other programs kept busy meanwhile.
+    """
 
     wall: list[float]
     cpu: list[float]
+    others: list[float]
+
+
+def _busy() -> float:
+    """Seconds of processor that all programs of the machine have used; NaN where the system does not tell."""
+    try:
+        user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8])
+    except (OSError, ValueError):
+        return math.nan
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def interleaved(
@@ -38,19 +55,21 @@ def interleaved(
         at_most: rounds after which it ends.
     """
     names = list(work)
-    timings = {name: Timings([], []) for name in names}
+    timings = {name: Timings([], [], []) for name in names}
     begun = time.perf_counter()
     for turn in range(at_most + 1):
         if turn > at_least and time.perf_counter() - begun > seconds:
             break
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            wall, cpu = time.perf_counter(), time.process_time()
+            busy, wall, cpu = _busy(), time.perf_counter(), time.process_time()
             work[name]()
             cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            busy = _busy() - busy
             if turn:
                 timings[name].wall.append(wall)
                 timings[name].cpu.append(cpu)
+                timings[name].others.append(max(0.0, busy - cpu) / wall)
     return timings
 
 
