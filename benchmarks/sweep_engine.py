@@ -33,7 +33,7 @@ CHUNK = CHUNK_NUMBERS // D**2  # steps for which the engine draws masks at a tim
 STEPS = 2 * CHUNK
 PLAIN_CELLS, PLAIN_STEPS = 4, 15  # of one timing of the plain loop, which goes through the cells in turn
 SQUARE = 1536  # side of the matrices that give the machine's rate
-SECONDS = 30.0  # for all rounds
+SECONDS = 24.0  # for all rounds
 TARGET = 15.0
 
 # Multiply-adds of one step of one cell in repro.training.noise: XXᵀV, YXᵀV and XYᵀU; VᵀXXᵀV and UᵀU; then each
