@@ -113,11 +113,10 @@ def band(axes: "Axes", x: Any, mean: Any, std: Any, color: str) -> None:
 
 def plain_log_ticks(axes: "Axes") -> None:
     """Label a logarithmic y axis 1, 2, 5, 10, …: readable where the values span a decade or two."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator
 
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def legend_below(figure: "Figure", handles: Sequence[Any], labels: Sequence[str], columns: int = 6) -> None:

@@ -1,11 +1,10 @@
 """What the deep experiments share: networks trained side by side, each measured along its training."""
 
-import contextlib
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite, nan
@@ -104,9 +103,10 @@ def _shares(cfg: DeepConfig, jobs: int) -> tuple[int, int]:
 
 def _train(job: Job, threads: int, advance: Advance) -> Trained:
     from repro.training.network import fabric_of
+    from repro.training.threads import torch_threads
 
     fabric = fabric_of(job.task.training, job.device)
-    with _torch_threads(threads):
+    with torch_threads(threads):
         # A progress bar cannot cross into spawned processes; a partial because `launch` walks through arguments
         # and rebuilds the dataclasses among them.
         advance = advance if job.task.training.devices == 1 else _nowhere
@@ -182,18 +182,6 @@ class Measurement:
         self.singular_values, self.block_norms = np.full(classes, np.nan), np.full(1, np.nan)
         names = ("data_fit", "deterministic", "penalty", "imbalance", "tightness", "effective_rank")
         return dict.fromkeys((*names, "train_accuracy", "test_accuracy"), nan)
-
-
-@contextlib.contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # ---------------------------------------------------------------------- processes

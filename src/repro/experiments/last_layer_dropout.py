@@ -287,8 +287,6 @@ def title_of(scheme: str, size: int) -> str:
 
 def _shrinkage(record: Record) -> "Figure":
     """Ordering in p: Σσ(U g(X)) / Σσ(Y) against p, closed form as lines."""
-    from matplotlib.ticker import NullLocator
-
     from repro import plotting
 
     cells, arrays = record.cells, record.arrays
@@ -314,7 +312,6 @@ def _shrinkage(record: Record) -> "Figure":
     axis.set_xscale("logit")
     axis.set_xticks([0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99], minor=False)
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlim(arrays["curve_p"].min(), arrays["curve_p"].max())
     axis.legend()
     return figure

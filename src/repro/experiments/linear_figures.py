@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from repro import plotting
 from repro.plotting import COLORS, MARKERS
@@ -94,7 +93,6 @@ def standard_distances(panels: Mapping[str, pd.DataFrame], by: str, labels: Mapp
         axis.set_yscale("symlog", linthresh=4, linscale=1.5)
         axis.set_yticks([-1000, -100, -10, -3, 0, 3, 10, 100, 1000])
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_locator(NullLocator())
     everything = pd.concat(list(panels.values()))
     wrong = (everything.monte_carlo - everything.dropout_objective) / everything.standard_error
     axes[0].set_ylim(min(-4, 1.5 * wrong.min()), max(4, 1.5 * wrong.max()))

@@ -6,8 +6,6 @@ problem is diag(m) with an identity Gram matrix (m the singular values of YX⁺X
 every value of the objective as it is and conditions it as well as it can be.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from repro.dropout import MaskDistribution
 from repro.training.noise import Cell, Problem, noise_of
+from repro.training.threads import torch_threads
 
 MAX_ITERATIONS = 20_000
 MAX_ROUNDS = 20
@@ -72,7 +71,8 @@ def solve(target: Float[Tensor, " n"], residual: float, masks: MaskDistribution,
 
     point, value, iterations = start.flatten().numpy(), np.inf, 0
     options = {"maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS, "ftol": 0.0, "gtol": 0.0}
-    with _one_thread():
+    # Products of matrices this small only lose by a second thread, and lose badly where cores are shared.
+    with torch_threads(1):
         # A line search that finds no descent in the last digits ends a round; a fresh memory often finds more.
         for _ in range(MAX_ROUNDS):
             found = minimize(value_and_gradient, point, jac=True, method="L-BFGS-B", options=options)
@@ -87,14 +87,3 @@ def solve(target: Float[Tensor, " n"], residual: float, masks: MaskDistribution,
         block_products=torch.stack([U.mT @ U, V.mT @ V]),
         iterations=iterations,
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Products of matrices this small only lose by a second thread, and lose badly where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from repro.training.noise import Cell, Problem, noise_of, one_target, seeded_generator
+from repro.training.threads import torch_threads
 
 # Cells that one thread trains at a time. Fixed, so that numbers do not depend on how many threads there are.
 SHARD = 8
@@ -183,9 +184,5 @@ def _one_thread_each(device: torch.device) -> Iterator[Callable[[Sequence[Callab
         yield lambda tasks: [task() for task in tasks]
         return
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield lambda tasks: [future.result() for future in [pool.submit(task) for task in tasks]]
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield lambda tasks: [future.result() for future in [pool.submit(task) for task in tasks]]
