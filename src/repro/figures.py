@@ -13,6 +13,7 @@ from repro import composition, records
 from repro.cli import again
 from repro.config import Config
 from repro.errors import UserError
+from repro.plotting import SUFFIXES
 from repro.records import Record
 from repro.runner import draw
 
@@ -37,7 +38,7 @@ def render_all(plan: Sequence[tuple[Config, Sequence[str]]], *, processes: int |
     for (_, record, _), drawn in zip(found, _drawn(found, processes), strict=True):
         try:
             for path in drawn().values():
-                print(f"{path}.{{pdf,png}} of record {record.path}", flush=True)
+                print(f"{path}.{{pdf,svg,png}} of record {record.path}", flush=True)
         except Exception:
             failed += 1
             traceback.print_exc()
@@ -52,10 +53,10 @@ def collect(found: Sequence[Record]) -> None:
     for record in found:
         folder = record.path.parents[2] / "figures" / record.experiment
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(record.figures.iterdir()):
+        for path in sorted(path for path in record.figures.iterdir() if path.suffix in SUFFIXES):
             shutil.copyfile(path, folder / path.name)
             if path.suffix == ".pdf":
-                print(f"{folder / path.stem}.{{pdf,png}} of record {record.path}", flush=True)
+                print(f"{folder / path.stem}.{{pdf,svg,png}} of record {record.path}", flush=True)
 
 
 def _drawn(found: Sequence[tuple[str, Record, Path]], processes: int | None):  # type: ignore[no-untyped-def]

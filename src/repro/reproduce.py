@@ -1,4 +1,4 @@
-"""All experiments one after another, then all figures, then one table."""
+"""All experiments one after another, then all figures, the ledger of claims, the report and the comparison."""
 
 import sys
 import time
@@ -6,17 +6,19 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro import composition, figures
+from repro import claims, compare, composition, figures, report
 from repro.cli import again
+from repro.config import Config
 from repro.errors import UserError
 from repro.progress import clock
 from repro.records import Record
 
 
 def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
-    """Runs what is not cached, draws what is recorded; returns the exit code.
+    """Runs what is not cached, draws what is recorded, judges the claims; returns the exit code.
 
-    An experiment that fails prints its traceback and the others still run; the exit code is 1 then.
+    An experiment that fails prints its traceback and the others still run. The exit code is 1 then, and also where a
+    claim that was measured fails; a difference to the reference records is shown and no failure.
 
     Raises:
         UserError: an override that does not fit, before anything has run.
@@ -28,10 +30,11 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
 
     rows: list[tuple[str, str, str, str]] = []
     failed: list[str] = []
-    recorded: list[Record] = []
+    found: list[tuple[Config, Record | None, str]] = []
     for config, job in plan:
         try:
-            outcome = runner.execute(config, again(job, config))
+            command = again(job, config)
+            outcome = runner.execute(config, command)
         except UserError:
             raise
         except Exception:
@@ -42,13 +45,18 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
             numbers = "\n".join(runner.headline(outcome.record.summary["headline"]))
             state = "cached" if outcome.cached else "run"
             rows.append((config.name, state, clock(outcome.seconds), numbers))
-            recorded.append(outcome.record)
-    figures.collect(recorded)
+            found.append((config, outcome.record, command))
+    figures.collect([record for _, record, _ in found if record is not None])
     _table(rows)
+    verdicts = claims.ledger(found)
+    report.print_ledger(verdicts)
+    compare.print_comparison(found, report.REFERENCE)
+    if found:
+        print(f"report: {report.write(found, verdicts, Path(found[0][0].results) / 'report.html')}")
     print(f"all done in {clock(time.monotonic() - started)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or any(verdict.decision == "fails" for verdict in verdicts) else 0
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> None:

@@ -36,8 +36,7 @@ def execute(config: Config, command: str, *, quiet: bool = False) -> Outcome:
     if found is not None:
         note = _code_note(found)
         print(f"{config.name}: cached in {found.path} (force=true runs it anew){note}", flush=True)
-        if note or not any(found.figures.glob("*.pdf")):
-            draw(config.module, found, found.figures)
+        redraw_if_needed(config.module, found)
         return Outcome(found, True, time.monotonic() - started)
 
     print(f"{config.name}: {config.title}", flush=True)
@@ -64,6 +63,14 @@ def execute(config: Config, command: str, *, quiet: bool = False) -> Outcome:
     return Outcome(record, False, seconds)
 
 
+def redraw_if_needed(module: str, record: Record) -> None:
+    """Draws a record's figures beside it where they are missing or the code has changed since they were drawn."""
+    stamp = record.figures / ".code"
+    source = records.code_state()["source"]
+    if not stamp.is_file() or stamp.read_text() != source:
+        draw(module, record, record.figures)
+
+
 def draw(module: str, record: Record, folder: Path) -> dict[str, Path]:
     """Draws a record's figures as PDF and PNG into `folder`; returns their paths without suffix by name."""
     from repro import plotting
@@ -74,6 +81,8 @@ def draw(module: str, record: Record, folder: Path) -> dict[str, Path]:
         for name, figure in experiment_module(module).figures(record).items():
             paths[name] = folder / name
             plotting.save(figure, paths[name])
+    if folder == record.figures:
+        (folder / ".code").write_text(records.code_state()["source"])
     return paths
 
 
@@ -82,7 +91,7 @@ def report(record: Record) -> None:
     for line in headline(record.summary["headline"]):
         print(f"  {line}")
     for path in sorted(record.figures.glob("*.pdf")):
-        print(f"  figure {path.with_suffix('')}.{{pdf,png}}")
+        print(f"  figure {path.with_suffix('')}.{{pdf,svg,png}}")
 
 
 def headline(numbers: Mapping[str, Any]) -> list[str]:
