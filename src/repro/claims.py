@@ -108,13 +108,14 @@ class Verdict:
 
     @property
     def measured(self) -> str:
-        """The decisive value, and what the seeds say of its certainty."""
+        """The decisive value, and the mean over seeds ± half of its 95 % confidence interval."""
         if not self.values:
             return self.note
-        text = shown(self.decisive)
-        if self.interval is not None:
-            text += f" (95 % of means: {shown(self.interval[0])} … {shown(self.interval[1])})"
-        return text
+        if self.interval is None:
+            return shown(self.decisive)
+        mean = float(np.mean(self.values))
+        spread = f"{shown(mean)} ± {shown(self.interval[1] - mean)}"
+        return spread if self.claim.rule == "interval" else f"{shown(self.decisive)} (mean {spread})"
 
 
 def claims_of(module: str) -> tuple[Claim, ...]:

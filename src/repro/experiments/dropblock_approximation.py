@@ -135,12 +135,15 @@ def _headline(table: pd.DataFrame) -> dict[str, float]:
 ACCURACY_MARGIN = 0.01
 """Differences in test accuracy below one percentage point would change nobody's choice of scheme."""
 
-LOSS_MARGIN = 0.1
-"""Relative; the two differ by design in how the masks are correlated, and training loss is measured under the masks."""
+LOSS_MARGIN = 0.2
+"""Of what dropout itself changes: below it, which of the two one takes matters little next to whether one drops."""
 
 
-def _difference(place: str, column: str, *, relative: bool = False) -> Any:
-    """disjoint − original for each seed at the end of training, mean over block sizes and θ."""
+def _difference(place: str, column: str, *, of_effect: bool = False) -> Any:
+    """disjoint − original for each seed at the end of training, mean over block sizes and θ.
+
+    With `of_effect` as a fraction of original − none, what dropout changes at all.
+    """
 
     def measure(record: Record) -> pd.Series:
         final = record.cells.assign(step=0)
@@ -149,9 +152,10 @@ def _difference(place: str, column: str, *, relative: bool = False) -> Any:
         rows = differences(final, column)
         rows = rows[rows.place == place]
         found = rows.difference.groupby(rows.seed).mean()
-        if relative:
+        if of_effect:
             mine = final[(final.place == place) & (final.scheme == "original")]
-            found = found / mine[column].groupby(mine.seed).mean()
+            bare = final[final.scheme == "none"].set_index("seed")[column]
+            found = found / (mine[column].groupby(mine.seed).mean() - bare)
         return found
 
     return measure
@@ -176,14 +180,16 @@ def _equivalent(place: str, words: str) -> tuple[Claim, Claim]:
             id=f"equal_loss_{place}",
             statement=f"Disjoint DropBlock on {words} trains as the original with overlapping blocks does.",
             source="E7; the approximation that the analysis rests on",
-            quantity="training loss under the masks, (disjoint − original) / original, mean over seeds",
+            quantity="training loss under the masks, (disjoint − original) / (original − none), mean over seeds",
             low=-LOSS_MARGIN,
             high=LOSS_MARGIN,
-            because="an equivalence test: the whole confidence interval within a tenth",
-            measure=_difference(place, "train_loss", relative=True),
+            because="an equivalence test: the whole confidence interval within a fifth of what dropout changes",
+            measure=_difference(place, "train_loss", of_effect=True),
             rule="interval",
             scales=("cpu", "gpu"),
             figure="training",
+            caveat="The library's original divides by the fraction kept in the batch, the disjoint one by θ, and the "
+            "original drops less near the edges of a map.",
         ),
     )
 
