@@ -57,14 +57,15 @@ def test_the_same_again_is_a_cache_hit(calls, capsys):
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert "tiny: cached in" in printed
-    assert "code has changed" not in printed
+    assert "note" not in printed
 
 
 def test_a_cache_hit_says_when_the_code_has_changed(monkeypatch, capsys):
     runner.execute(load(), "")
-    monkeypatch.setattr(records, "code_state", lambda: {"source": "other"})
+    monkeypatch.setattr(records, "source_hash", lambda: "other")
+    monkeypatch.setattr(records, "_versions", lambda: {"numpy": "1.0"})
     assert runner.execute(load(), "").cached
-    assert "the code has changed since that run" in capsys.readouterr().out
+    assert "; note: other code; torch " in capsys.readouterr().out
 
 
 def test_force_runs_anew(calls):

@@ -1,6 +1,7 @@
 """What every script does around its work: the exit codes, and one line for a user's mistake.
 
-0: done. 1: our mistake, with a traceback. 2: a mistake in the command, one line. 130: Ctrl-C, one line.
+0: done. 1: our mistake, with a traceback. 2: a mistake in the command. 3: no fault of either (disk, memory). 130 and
+143: Ctrl-C and SIGTERM. All but the traceback are one line.
 """
 
 import argparse
@@ -12,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.errors import UserError
+from repro import signals
+from repro.errors import Misfortune, UserError
 
 if TYPE_CHECKING:
     from repro.config import Config
@@ -21,13 +23,18 @@ if TYPE_CHECKING:
 def guarded(work: Callable[[], int | None]) -> int:
     """Runs `work` and returns the exit code."""
     try:
-        return work() or 0
+        with signals.stoppable():
+            return work() or 0
     except UserError as mistake:
         say_mistake(mistake)
         return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted: the run under way leaves no record", file=sys.stderr)
-        return 130
+    except Misfortune as misfortune:
+        say_mistake(misfortune)
+        return 3
+    except KeyboardInterrupt as stopped:
+        signals.end_children()
+        signals.say()
+        return getattr(stopped, "code", 130)
     except BrokenPipeError:  # `run.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -36,7 +43,7 @@ def guarded(work: Callable[[], int | None]) -> int:
         return 1
 
 
-def say_mistake(mistake: UserError, before: str = "") -> None:
+def say_mistake(mistake: UserError | Misfortune, before: str = "") -> None:
     print(f"error: {before}{' '.join(str(mistake).split())}", file=sys.stderr)
 
 
@@ -86,10 +93,13 @@ def _run(hydra_app: Callable[[], None], arguments: list[str]) -> int:
 
     from repro import runner
 
-    for number, (job, config) in enumerate(zip(jobs, configs, strict=True), start=1):
+    def attempt(item: tuple[int, list[str], "Config"], wait: bool) -> None:
+        number, job, config = item
         if len(jobs) > 1:
             print(f"[{number}/{len(jobs)}] {' '.join(job)}", flush=True)
-        runner.execute(config, again(job, config, extra))
+        runner.execute(config, again(job, config, extra), wait=wait)
+
+    runner.one_after_another(list(zip(range(1, len(jobs) + 1), jobs, configs, strict=True)), attempt)
     return 0
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro import composition, figures
-from repro.cli import again
-from repro.errors import UserError
+from repro.cli import again, say_mistake
+from repro.config import Config
+from repro.errors import Misfortune, Unwritable, UserError
+from repro.locks import Taken
 from repro.progress import clock
 from repro.records import Record
 
@@ -16,10 +18,12 @@ from repro.records import Record
 def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
     """Runs what is not cached, draws what is recorded; returns the exit code.
 
-    An experiment that fails prints its traceback and the others still run; the exit code is 1 then.
+    An experiment that fails prints its traceback and the others still run; the exit code is 1 then. Several
+    processes may do this at once: each run is done by one of them.
 
     Raises:
         UserError: an override that does not fit, before anything has run.
+        Unwritable: the results folder takes no more files.
     """
     started = time.monotonic()
     plan = figures.plan(overrides, extra)
@@ -29,11 +33,17 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
     rows: list[tuple[str, str, str, str]] = []
     failed: list[str] = []
     recorded: list[Record] = []
-    for config, job in plan:
+
+    def attempt(item: tuple[Config, list[str]], wait: bool) -> None:
+        config, job = item
         try:
-            outcome = runner.execute(config, again(job, config))
-        except UserError:
+            outcome = runner.execute(config, again(job, config), wait=wait)
+        except (UserError, Unwritable, Taken):
             raise
+        except Misfortune as misfortune:
+            say_mistake(misfortune)
+            failed.append(config.name)
+            rows.append((config.name, "failed", "", str(misfortune)))
         except Exception:
             traceback.print_exc()
             failed.append(config.name)
@@ -43,7 +53,10 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
             state = "cached" if outcome.cached else "run"
             rows.append((config.name, state, clock(outcome.seconds), numbers))
             recorded.append(outcome.record)
-    figures.collect(recorded)
+
+    runner.one_after_another(plan, attempt)
+    with runner.misfortunes(plan[0][0]):
+        figures.collect(recorded)
     _table(rows)
     print(f"all done in {clock(time.monotonic() - started)}")
     if failed:
