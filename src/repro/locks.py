@@ -23,7 +23,7 @@ class Taken(Exception):
 
 @contextlib.contextmanager
 def hold(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock at `path`, making its folder, and leaves no file behind.
+    """Holds the lock at `path`, making its folder, and leaves no file behind, nor the folder where nothing came into it.
 
     Yields True; False where the file system has no locks, so that nothing of others' may be cleared up.
 
@@ -35,7 +35,7 @@ def hold(path: Path, *, wait: bool = True) -> Iterator[bool]:
     if _held.get(path) == me:
         yield True
         return
-    made = _missing(path.parent)
+    made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]  # innermost first
     descriptor, locked = _acquire(path, wait)
     _held[path] = me
     try:
@@ -52,6 +52,7 @@ def hold(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 def _acquire(path: Path, wait: bool) -> tuple[int, bool]:
+    """The open file, and whether it is locked."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -77,8 +78,3 @@ def _is(path: Path, descriptor: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     return False
-
-
-def _missing(folder: Path) -> list[Path]:
-    """`folder` and its parents that do not exist, innermost first."""
-    return [] if folder.exists() else [folder, *_missing(folder.parent)]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-GRACE_S = 1.2
+GRACE_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LINE = "interrupted; the same command goes on from here: finished runs are kept, half-trained networks continue"
 
