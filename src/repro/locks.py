@@ -23,7 +23,7 @@ class Taken(Exception):
 
 @contextlib.contextmanager
 def hold(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock at `path`, making its folder, and leaves no file behind, nor the folder where nothing came into it.
+    """Holds the lock at `path`, making its folder; leaves neither behind, unless something came into the folder.
 
     Yields True; False where the file system has no locks, so that nothing of others' may be cleared up.
 
