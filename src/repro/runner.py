@@ -49,7 +49,7 @@ def execute(config: Config, command: str, *, quiet: bool = False, wait: bool = T
     fingerprint = records.fingerprint(plain)
     found = None if config.force else records.find(config.results, config.name, fingerprint)
     with misfortunes(config):
-        if found is None:
+        if found is None or _half_drawn(found):
             with _claimed(config, fingerprint, wait):
                 # whoever had the claim before may have left the record
                 found = None if config.force else records.find(config.results, config.name, fingerprint)
@@ -60,6 +60,8 @@ def execute(config: Config, command: str, *, quiet: bool = False, wait: bool = T
                     seconds = time.monotonic() - started
                     print(f"{config.name}: done in {clock(seconds)}, record {record.path}", flush=True)
                     return Outcome(record, False, seconds)
+                if _half_drawn(found):
+                    draw(config.module, found, found.figures)
     _tidy(config, fingerprint, found)
     note = f"; note: {found.note}" if found.note else ""
     print(f"{config.name}: cached in {found.path} (force=true runs it anew){note}", flush=True)
@@ -98,15 +100,20 @@ def _run(config: Config, plain: dict[str, Any], fingerprint: str, command: str, 
     return record
 
 
+def _half_drawn(record: Record) -> bool:
+    """Whether the figures are missing, or their drawing has not ended."""
+    return not record.figures.exists() or _temporary(record.figures).exists()
+
+
 def _tidy(config: Config, fingerprint: str, record: Record) -> None:
-    """What a killed owner of this record left undone: its figures, and its clearing up. None of it is vital."""
-    half_drawn = not record.figures.exists() or _temporary(record.figures).exists()
+    """Clears up after a killed owner, and draws anew what other code has drawn: where nobody else is at it, and if
+    it can be done."""
     left = [*record.path.parent.glob(f".*-{fingerprint}"), records.checkpoints(config.results, fingerprint)]
-    if not (half_drawn or record.note or any(path.exists() for path in left)):
+    if not (record.note or any(path.exists() for path in left)):
         return
     claim = records.claim(config.results, config.name, fingerprint, wait=False)
     with contextlib.suppress(locks.Taken, OSError), claim:
-        if half_drawn or record.note:
+        if record.note:
             draw(config.module, record, record.figures)
         _clear(config, fingerprint)
 
