@@ -10,7 +10,7 @@ import pytest
 from repro import records
 
 FILE = Path(__file__).parent / "chaos" / "chaos.py"
-KILLS = 10
+KILLS = 8
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,9 @@
 """
 
 import argparse
+import io
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
 
 def guarded(work: Callable[[], int | None]) -> int:
     """Runs `work` and returns the exit code."""
+    os.environ["MPLBACKEND"] = "agg"  # nothing is shown in windows, and a mistyped one would stop Matplotlib
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show θ
     try:
         with signals.stoppable():
+            _check_environment()
             return work() or 0
     except UserError as mistake:
         say_mistake(mistake)
@@ -41,6 +48,17 @@ def guarded(work: Callable[[], int | None]) -> int:
     except Exception:
         traceback.print_exc()
         return 1
+
+
+def _check_environment() -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        value = os.environ.get(name, "1")
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", value.strip()):
+            raise UserError(f"{name}={value} in the environment: must be a whole number of at least 1")
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError("the working directory no longer exists; change to one that does") from None
 
 
 def say_mistake(mistake: UserError | Misfortune, before: str = "") -> None:
@@ -107,15 +125,12 @@ _NOT_OURS = ("config_path", "config_name", "experimental_rerun", "resolve", "pac
 
 
 def _hydra(hydra_app: Callable[[], None], args: argparse.Namespace) -> int:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from repro import composition
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions through, to be put into one line here
     try:
         hydra_app()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except composition.NOT_COMPOSED as error:
         extra = Path(args.config_dir) if args.config_dir else None
         raise composition.explained(error, args.overrides, extra) from error
     return 0

@@ -10,5 +10,5 @@ class Misfortune(Exception):
     """Something outside has failed: memory, a process, the disk. One line that says what to do, exit code 3."""
 
 
-class Unwritable(Misfortune):
-    """The results folder takes no more files: no other run would fare better."""
+class DiskFull(Misfortune):
+    """No room for more files: no other run would fare better."""

@@ -15,7 +15,7 @@ from repro.cli import again
 from repro.config import Config
 from repro.errors import UserError
 from repro.records import Record
-from repro.runner import draw, replacing
+from repro.runner import draw, misfortunes, replacing
 from repro.signals import children_ignore_ctrl_c
 
 
@@ -29,7 +29,8 @@ def render_all(plan: Sequence[tuple[Config, Sequence[str]]], *, processes: int |
     """
     found, missing = [], 0
     for config, overrides in plan:
-        record = records.find(config.results, config.name, records.fingerprint(config.plain()))
+        with misfortunes(config):
+            record = records.find(config.results, config.name, records.fingerprint(config.plain()))
         if record is None:
             missing += 1
             path = Path(config.results, "runs", config.name, records.fingerprint(config.plain()))

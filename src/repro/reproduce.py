@@ -9,7 +9,7 @@ from pathlib import Path
 from repro import composition, figures
 from repro.cli import again, say_mistake
 from repro.config import Config
-from repro.errors import Misfortune, Unwritable, UserError
+from repro.errors import DiskFull, Misfortune, UserError
 from repro.locks import Taken
 from repro.progress import clock
 from repro.records import Record
@@ -23,7 +23,7 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
 
     Raises:
         UserError: an override that does not fit, before anything has run.
-        Unwritable: the results folder takes no more files.
+        DiskFull: no other run would fare better.
     """
     started = time.monotonic()
     plan = figures.plan(overrides, extra)
@@ -38,7 +38,7 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
         config, job = item
         try:
             outcome = runner.execute(config, again(job, config), wait=wait)
-        except (UserError, Unwritable, Taken):
+        except (UserError, DiskFull, Taken):
             raise
         except Misfortune as misfortune:
             say_mistake(misfortune)

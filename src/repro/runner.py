@@ -17,7 +17,7 @@ import pandas as pd
 
 from repro import locks, records, tracking
 from repro.config import Config, NetworkTraining, experiment_module
-from repro.errors import Misfortune, Unwritable, UserError
+from repro.errors import DiskFull, Misfortune, UserError
 from repro.progress import Progress, clock
 from repro.records import Record
 
@@ -47,8 +47,8 @@ def execute(config: Config, command: str, *, quiet: bool = False, wait: bool = T
     started = time.monotonic()
     plain = config.plain()
     fingerprint = records.fingerprint(plain)
-    found = None if config.force else records.find(config.results, config.name, fingerprint)
     with misfortunes(config):
+        found = None if config.force else records.find(config.results, config.name, fingerprint)
         if found is None or _half_drawn(found):
             with _claimed(config, fingerprint, wait):
                 # whoever had the claim before may have left the record
@@ -178,7 +178,8 @@ def misfortunes(config: Config) -> Iterator[None]:
     """Tells what goes wrong outside the program in one line.
 
     Raises:
-        Unwritable: the disk is full, or the results folder may not be written.
+        UserError: the results folder may not be written.
+        DiskFull: the disk is full.
         Misfortune: memory has run out, or a training process was killed.
     """
     try:
@@ -187,13 +188,13 @@ def misfortunes(config: Config) -> Iterator[None]:
         where, reason = f"results={config.results}", os.strerror(error.errno or 0)
         mine, named = Path(config.results).absolute(), Path(str(error.filename or config.results)).absolute()
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unwritable(
+            raise DiskFull(
                 f"{where}: the disk is full ({reason}); free some space or name another folder, then the same command "
                 "goes on from here"
             ) from error
         refused = error.errno in _REFUSED or (error.errno == errno.ENOENT and not mine.exists())
         if refused and (mine in (named, *named.parents) or named in mine.parents):
-            raise Unwritable(f"{where}: cannot be written ({reason}); name another folder") from error
+            raise UserError(f"{where}: cannot be written ({reason}); name another folder") from error
         raise
     except concurrent.futures.process.BrokenProcessPool as error:
         raise Misfortune(
