@@ -170,7 +170,7 @@ class Record:
             added = self.cells[["cell", *(c for c in self.cells if c not in self.curves)]]
             return self.curves.merge(added, on="cell", how="left", validate="many_to_one")
         if name == "runs":
-            return pd.DataFrame([_flat(self.config) | _flat({"headline": self.summary["headline"]})])
+            return pd.DataFrame([flat(self.config) | flat({"headline": self.summary["headline"]})])
         raise ValueError(f"table must be one of {', '.join(TABLES)}, got {name!r}")
 
     def _file(self, name: str) -> Path:
@@ -223,12 +223,12 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"training": {"steps": 5}}` as `{"training.steps": 5}`."""
-    flat: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
 
 
 # -------------------------------------------------------------------------------- writing
@@ -484,7 +484,7 @@ def load(experiment: str, *, table: str = "cells", results: str | Path = "result
         )
     if other := [f"{record.fingerprint} ({record.note})" for record in found if record.note]:
         warnings.warn(f"{len(other)} of {len(found)} records of {experiment}: {', '.join(other)}", stacklevel=2)
-    settings = {record.fingerprint: _flat(record.config) for record in found}
+    settings = {record.fingerprint: flat(record.config) for record in found}
     frames = []
     for record in found:
         frame = record.table(table)
