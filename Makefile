@@ -3,6 +3,8 @@ PYTHON ?= python3
 # e.g. make reproduce-all SCALE=smoke ARGS="seed=[0,1]"
 SCALE ?=
 ARGS ?=
+# RECORDS=reference: figures and report of the records in results/reference/cpu instead of your own
+RECORDS ?=
 
 # Start-up is several times slower where no compiled modules may be kept.
 unexport PYTHONDONTWRITEBYTECODE
@@ -11,22 +13,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 OVERRIDES = $(if $(SCALE),scale=$(SCALE)) $(ARGS)
+SHOWN = $(if $(filter reference,$(RECORDS)),results=results/reference/$(or $(SCALE),cpu) scale=$(or $(SCALE),cpu) $(ARGS),$(OVERRIDES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce-all figures test lint bench lock clean
+.PHONY: help setup reproduce-all figures report compare test lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
 	@echo '  SCALE=smoke|cpu|gpu and ARGS="key=value ..." go to the experiments; PYTHON=... chooses the interpreter'
+	@echo '  RECORDS=reference shows the records that come with the code: make figures, make report'
 
 setup: $(STAMP) ## make .venv from the locked, hash-checked requirements; skipped when current
 
-reproduce-all: $(STAMP) ## run every experiment that is not recorded yet, then draw all figures
+reproduce-all: $(STAMP) ## run every experiment that is not recorded yet, draw all figures, judge all claims
 	@set -f; $(BIN)/python scripts/reproduce_all.py $(OVERRIDES)
 
 figures: $(STAMP) ## draw every figure from the records, without training
-	@set -f; $(BIN)/python scripts/figures.py $(OVERRIDES)
+	@set -f; $(BIN)/python scripts/figures.py $(SHOWN)
+
+report: $(STAMP) ## judge every claim on the records and write the report, without training
+	@set -f; $(BIN)/python scripts/report.py $(SHOWN)
+
+compare: $(STAMP) ## set your records beside the reference ones
+	@set -f; $(BIN)/python scripts/compare.py $(OVERRIDES)
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)

@@ -20,6 +20,7 @@ from repro.errors import Misfortune, UserError
 
 if TYPE_CHECKING:
     from repro.config import Config
+    from repro.records import Record
 
 
 def guarded(work: Callable[[], int | None]) -> int:
@@ -155,6 +156,44 @@ def figures(description: str | None, arguments: list[str] | None = None) -> int:
         return rendering.render_all(plan)
 
     return _over_all(work, description, arguments)
+
+
+def report(description: str | None, arguments: list[str] | None = None) -> int:
+    """`scripts/report.py`: exit code 1 where a measured claim fails."""
+
+    def work(overrides: list[str], extra: Path | None) -> int:
+        from repro import claims, report
+
+        found = _recorded(overrides, extra)
+        verdicts = claims.ledger(found)
+        report.print_ledger(verdicts)
+        print(f"report: {report.write(found, verdicts, Path(found[0][0].results) / 'report.html')}")
+        return 1 if any(verdict.decision == "fails" for verdict in verdicts) else 0
+
+    return _over_all(work, description, arguments)
+
+
+def compare(description: str | None, arguments: list[str] | None = None) -> int:
+    """`scripts/compare.py`: exit code 1 where a record differs from its reference."""
+
+    def work(overrides: list[str], extra: Path | None) -> int:
+        from repro import compare, report
+
+        return 0 if compare.print_comparison(_recorded(overrides, extra), report.REFERENCE) else 1
+
+    return _over_all(work, description, arguments)
+
+
+def _recorded(overrides: list[str], extra: Path | None) -> "list[tuple[Config, Record | None, str]]":
+    """What `overrides` ask for, the record of each where there is one, and the command that makes it."""
+    from repro import composition, figures, records
+
+    plan = figures.plan(overrides, extra)
+    composition.announce([config for config, _ in plan], overrides)
+    return [
+        (config, records.find(config.results, config.name, records.fingerprint(config.plain())), again(job, config))
+        for config, job in plan
+    ]
 
 
 def reproduce_all(description: str | None, arguments: list[str] | None = None) -> int:

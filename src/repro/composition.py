@@ -90,10 +90,17 @@ def _at_scale(*values: Any, _root_: Any) -> Any:
     """`${at_scale:a,b,c}`: a at scale smoke, b at cpu, c at gpu."""
     if len(values) != len(SCALES):
         raise ValueError(f"${{at_scale:...}} takes 3 values (smoke, cpu, gpu), got {len(values)}")
-    return values[SCALES.index(resolved_scale(_root_.scale))]
+    value = values[SCALES.index(resolved_scale(_root_.scale))]
+    return OmegaConf.create(value) if isinstance(value, list) else value  # a plain list cannot be resolved in place
+
+
+def _cifar10_or(other: str, root: str, download: bool) -> str:
+    """`${cifar10_or:mnist5k,${data.root},${data.download}}`: cifar10 where its files are or may be fetched."""
+    return "cifar10" if download or (Path(root) / "cifar-10-batches-py").is_dir() else other
 
 
 OmegaConf.register_new_resolver("at_scale", _at_scale, replace=True)
+OmegaConf.register_new_resolver("cifar10_or", _cifar10_or, replace=True)
 OmegaConf.register_new_resolver("experiments", _experiment_lines, replace=True)
 
 

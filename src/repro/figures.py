@@ -14,6 +14,7 @@ from repro import composition, locks, records
 from repro.cli import again
 from repro.config import Config
 from repro.errors import UserError
+from repro.plotting import SUFFIXES
 from repro.records import Record
 from repro.runner import draw, misfortunes, replacing
 from repro.signals import children_ignore_ctrl_c
@@ -59,13 +60,14 @@ def collect(found: Sequence[Record]) -> None:
         folder = record.path.parents[2] / "figures" / record.experiment
         with _alone(folder), replacing(folder) as temporary:
             for path in record.figures.iterdir():
-                shutil.copyfile(path, temporary / path.name)
+                if path.suffix in SUFFIXES:
+                    shutil.copyfile(path, temporary / path.name)
         for path in sorted(record.figures.glob("*.pdf")):
             print(_line(folder / path.stem, record), flush=True)
 
 
 def _line(figure: Path, record: Record) -> str:
-    return f"{figure}.{{pdf,png}} of record {record.path}" + (f" ({record.note})" if record.note else "")
+    return f"{figure}.{{pdf,svg,png}} of record {record.path}" + (f" ({record.note})" if record.note else "")
 
 
 def _alone(folder: Path) -> AbstractContextManager[bool]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SUFFIXES = (".pdf", ".svg", ".png")
+"""The files of a figure."""
 COLUMN = 3.35
 """Width of one column of a two-column paper, inches."""
 PAGE = 6.9
@@ -48,7 +50,8 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.handlelength": 1.8,
     "pdf.fonttype": 42,
-    "svg.fonttype": "none",
+    "svg.fonttype": "path",  # a page that carries the figure need not carry its fonts
+    "svg.hashsalt": "repro",  # the same figure gives the same file
 }
 
 
@@ -75,12 +78,12 @@ def panels(count: int, *, columns: int = 4, height: float = 1.75, **shared: Any)
 
 
 def save(figure: "Figure", path: Path | str) -> list[Path]:
-    """Write `path`.pdf and `path`.png; returns the two paths."""
+    """Write `path`.pdf, `path`.svg and `path`.png; returns the paths."""
     from matplotlib.ticker import NullLocator
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = [path.with_name(path.name + suffix) for suffix in (".pdf", ".png")]
+    files = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
     for axes in figure.axes:
         # Unlabelled minor ticks of logarithmic axes are most of what there is to draw, and say little.
         axes.xaxis.set_minor_locator(NullLocator())
@@ -91,7 +94,8 @@ def save(figure: "Figure", path: Path | str) -> list[Path]:
         figure.set_layout_engine("none")
     # Without dates in it, the same record gives the same file.
     figure.savefig(files[0], metadata={"CreationDate": None})
-    figure.savefig(files[1])
+    figure.savefig(files[1], metadata={"Date": None})
+    figure.savefig(files[2])
     return files
 
 

@@ -1,4 +1,4 @@
-"""All experiments one after another, then all figures, then one table."""
+"""All experiments one after another, then all figures, the ledger of claims, the report and the comparison."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro import composition, figures
+from repro import claims, compare, composition, figures, report
 from repro.cli import again, say_mistake
 from repro.config import Config
 from repro.errors import DiskFull, Misfortune, UserError
@@ -16,10 +16,11 @@ from repro.records import Record
 
 
 def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
-    """Runs what is not cached, draws what is recorded; returns the exit code.
+    """Runs what is not cached, draws what is recorded, judges the claims; returns the exit code.
 
-    An experiment that fails prints its traceback and the others still run; the exit code is 1 then. Several
-    processes may do this at once: each run is done by one of them.
+    An experiment that fails prints its traceback and the others still run. The exit code is 1 then, and also where a
+    claim that was measured fails; a difference to the reference records is shown and no failure. Several processes
+    may do this at once: each run is done by one of them.
 
     Raises:
         UserError: an override that does not fit, before anything has run.
@@ -32,12 +33,13 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
 
     rows: list[tuple[str, str, str, str]] = []
     failed: list[str] = []
-    recorded: list[Record] = []
+    found: list[tuple[Config, Record | None, str]] = []
 
     def attempt(item: tuple[Config, list[str]], wait: bool) -> None:
         config, job = item
+        command = again(job, config)
         try:
-            outcome = runner.execute(config, again(job, config), wait=wait)
+            outcome = runner.execute(config, command, wait=wait)
         except (UserError, DiskFull, Taken):
             raise
         except Misfortune as misfortune:
@@ -52,16 +54,23 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
             numbers = "\n".join(runner.headline(outcome.record.summary["headline"]))
             state = "cached" if outcome.cached else "run"
             rows.append((config.name, state, clock(outcome.seconds), numbers))
-            recorded.append(outcome.record)
+            found.append((config, outcome.record, command))
 
     runner.one_after_another(plan, attempt)
+    found.sort(key=lambda item: [config for config, _ in plan].index(item[0]))
     with runner.misfortunes(plan[0][0]):
-        figures.collect(recorded)
+        figures.collect([record for _, record, _ in found if record is not None])
     _table(rows)
+    verdicts = claims.ledger(found)
+    report.print_ledger(verdicts)
+    compare.print_comparison(found, report.REFERENCE)
+    if found:
+        with runner.misfortunes(plan[0][0]):
+            print(f"report: {report.write(found, verdicts, Path(found[0][0].results) / 'report.html')}")
     print(f"all done in {clock(time.monotonic() - started)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or any(verdict.decision == "fails" for verdict in verdicts) else 0
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> None:

@@ -23,6 +23,8 @@ from repro.records import Record
 
 Item = TypeVar("Item")
 
+STAMP = ".code"  # beside a record's figures: what code has drawn them
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -60,8 +62,7 @@ def execute(config: Config, command: str, *, quiet: bool = False, wait: bool = T
                     seconds = time.monotonic() - started
                     print(f"{config.name}: done in {clock(seconds)}, record {record.path}", flush=True)
                     return Outcome(record, False, seconds)
-                if _half_drawn(found):
-                    draw(config.module, found, found.figures)
+                redraw_if_needed(config.module, found)
     _tidy(config, fingerprint, found)
     note = f"; note: {found.note}" if found.note else ""
     print(f"{config.name}: cached in {found.path} (force=true runs it anew){note}", flush=True)
@@ -100,21 +101,15 @@ def _run(config: Config, plain: dict[str, Any], fingerprint: str, command: str, 
     return record
 
 
-def _half_drawn(record: Record) -> bool:
-    """Whether the figures are missing, or their drawing has not ended."""
-    return not record.figures.exists() or _temporary(record.figures).exists()
-
-
 def _tidy(config: Config, fingerprint: str, record: Record) -> None:
     """Clears up after a killed owner, and draws anew what other code has drawn: where nobody else is at it, and if
     it can be done."""
     left = [*record.path.parent.glob(f".*-{fingerprint}"), records.checkpoints(config.results, fingerprint)]
-    if not (record.note or any(path.exists() for path in left)):
+    if not any(path.exists() for path in left) and _drawn_by_this_code(record):
         return
     claim = records.claim(config.results, config.name, fingerprint, wait=False)
     with contextlib.suppress(locks.Taken, OSError), claim:
-        if record.note:
-            draw(config.module, record, record.figures)
+        redraw_if_needed(config.module, record)
         _clear(config, fingerprint)
 
 
@@ -126,8 +121,29 @@ def _clear(config: Config, fingerprint: str) -> None:
         folder.parent.rmdir()  # the last one
 
 
+def _half_drawn(record: Record) -> bool:
+    """Whether the figures are missing, or their drawing has not ended."""
+    return not (record.figures / STAMP).exists() or _temporary(record.figures).exists()
+
+
+def _drawn_by_this_code(record: Record) -> bool:
+    return not _half_drawn(record) and (record.figures / STAMP).read_text() == _stamp(record)
+
+
+def _stamp(record: Record) -> str:
+    return f"{records.source_hash()} {record.note}"
+
+
+def redraw_if_needed(module: str, record: Record) -> None:
+    """Draws a record's figures beside it where they are missing or the code has changed since they were drawn."""
+    if not _drawn_by_this_code(record):
+        with records.claim(record.path.parents[2], record.experiment, record.fingerprint):
+            if not _drawn_by_this_code(record):
+                draw(module, record, record.figures)
+
+
 def draw(module: str, record: Record, folder: Path) -> dict[str, Path]:
-    """Draws a record's figures as PDF and PNG into `folder`; returns their paths without suffix by name.
+    """Draws a record's figures into `folder`; returns their paths without suffix by name.
 
     Figures of a record of other code or libraries, or with cells that diverged, say so.
     """
@@ -140,6 +156,8 @@ def draw(module: str, record: Record, folder: Path) -> dict[str, Path]:
                 figure.supxlabel(caveats, fontsize=5, color="0.4")
             plotting.save(figure, temporary / name)
             paths[name] = folder / name
+        if folder == record.figures:
+            (temporary / STAMP).write_text(_stamp(record))
     return paths
 
 
@@ -236,7 +254,7 @@ def report(record: Record) -> None:
     for line in headline(record.summary["headline"]):
         print(f"  {line}")
     for path in sorted(record.figures.glob("*.pdf")):
-        print(f"  figure {path.with_suffix('')}.{{pdf,png}}")
+        print(f"  figure {path.with_suffix('')}.{{pdf,svg,png}}")
 
 
 def headline(numbers: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from repro.dropout import DropBlock
 from repro.experiments import deep, dropblock_approximation
 from repro.models.resnet import ResNet
 from repro.training.network import Task, fabric_of, fit, order_of, quadratic_loss, schedule
+from repro.training.threads import torch_threads
 
 TRAINING = NetworkTraining(
     kind="network", epochs=3, batch_size=16, learning_rate=0.05, momentum=0.9, warmup=0.2, clip_norm=1.0,
@@ -115,7 +116,7 @@ def test_resumed_from_any_epoch_the_numbers_are_those_of_an_uninterrupted_run(tm
 
         work = task(training, maps, checkpoint=tmp_path / f"{images}.pt", code="this code")
         fabric = fabric_of(training, "cpu")
-        with pytest.raises(Killed):
+        with pytest.raises(Killed), torch_threads(1):
             fit(fabric, work, deep.Measurement(deep.Job(work, "cpu", 2, 64), "cpu"), stop)
         resumed = train(work)
         assert same(whole.rows, resumed.rows)

@@ -15,7 +15,7 @@ from repro.records import Record, Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Config", "Options", "figures", "run"]
+__all__ = ["CAPTIONS", "CLAIMS", "Config", "Options", "figures", "run"]
 
 TITLES = {
     "bernoulli": "Dropout",
@@ -27,15 +27,24 @@ TITLES = {
 
 def run(cfg: Config, progress: Progress) -> Result:
     from repro.data.linear import load
-    from repro.training.noise import Problem
 
-    problem = Problem.from_data(*load(cfg.data))
+    data = load(cfg.data)
     cells, table = linear.grid(cfg)
     curves = linear.stochastic_and_deterministic(
-        problem, cells, cfg, progress, cfg.options.monte_carlo_masks, "any dropout"
+        data, cells, cfg, progress, cfg.options.monte_carlo_masks, "any dropout"
     )
     arrays = {f"relative_covariance_{i}": c.masks.relative_covariance.numpy() for i, c in enumerate(cells)}
     return Result(linear.mark_diverged(table, curves), curves, arrays, linear.agreement(curves))
+
+
+CAPTIONS = {
+    "objective": "As for DropBlock, for four distributions of masks: markers (Monte Carlo) on lines (deterministic).",
+    "standard_errors": "Distance between the two in standard errors; grey: against the objective of independent "
+    "units, which is right for Dropout alone.",
+    "covariances": "The relative covariance of the masks, all that the deterministic objective needs to know of a "
+    "distribution.",
+}
+"""What to look for in each figure."""
 
 
 def figures(record: Record) -> dict[str, "Figure"]:
@@ -66,3 +75,14 @@ def _covariances(record: Record) -> "Figure":
     axes[0].set_ylabel("unit $i$")
     figure.colorbar(image, ax=axes, label=r"$\bar C_{ij}\, /\, \max \bar C$", shrink=0.8, pad=0.01)
     return figure
+
+
+CLAIMS = (
+    linear.stochastic_claim(
+        "any_distribution",
+        "Masks of any mean μ and covariance C have a deterministic objective: the data fit plus Σ C̄_ij ⟨u_i,u_j⟩"
+        "⟨Xᵀv_i,Xᵀv_j⟩.",
+        "theorem on general dropout distributions, E5; paper section 3",
+    ),
+    linear.DESCENT,
+)

@@ -1,18 +1,22 @@
-"""What the linear experiments share: their grid of cells, and the stochastic objective beside its expectation."""
+"""What the linear experiments share: their grid of cells, the stochastic objective beside its expectation, claims."""
 
 from collections.abc import Sequence
 from itertools import product
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from repro.claims import Claim
 from repro.config import Config, LinearConfig
 from repro.progress import Progress
+from repro.records import Record
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from repro.data.linear import LinearData
     from repro.training.noise import Cell, Problem
 
 # A Monte-Carlo mean this many standard errors from its expectation is measured a second time.
@@ -84,13 +88,43 @@ def placed(problem: "Problem", cfg: LinearConfig) -> "Problem":
     return problem.to(cfg.device, getattr(torch, cfg.training.dtype))
 
 
+def deterministic_objective(cells: Sequence["Cell"], U: "Tensor", V: "Tensor", data: "LinearData") -> "Tensor":
+    """Theory's deterministic objective of each cell at the factors U (cells, a, d), V (cells, b, d): (cells,)."""
+    import torch
+
+    from repro import dropout, theory
+
+    X, Y = data.X.to(U), data.Y.to(U)
+    found = []
+    for cell, u, v in zip(cells, U, V, strict=True):
+        masks = cell.masks
+        if isinstance(masks, dropout.DropBlock):
+            value = theory.dropblock_objective(u, v, X, Y, masks.block_size, masks.retain)
+        elif isinstance(masks, dropout.Bernoulli):
+            value = theory.dropblock_objective(u, v, X, Y, 1, masks.retain)
+        elif isinstance(masks, dropout.DropConnect):
+            value = theory.dropconnect_objective(u, v, X, Y, masks.retain, on=masks.target)
+        else:
+            value = theory.expected_objective(u, v, X, Y, masks.mean.to(U), masks.covariance.to(U))
+        found.append(value)
+    return torch.stack(found)
+
+
+def compact(data: "LinearData") -> "LinearData":
+    """Data with at most a + b samples and the same inner products among all rows of X and Y: the same objectives."""
+    import torch
+
+    rows = torch.linalg.qr(torch.cat(data).mT, mode="r")[1].mT
+    return data._replace(X=rows[: len(data.X)], Y=rows[len(data.X) :])
+
+
 def stochastic_and_deterministic(
-    problem: "Problem", cells: Sequence["Cell"], cfg: LinearConfig, progress: Progress, masks: int, title: str
+    data: "LinearData", cells: Sequence["Cell"], cfg: LinearConfig, progress: Progress, masks: int, title: str
 ) -> pd.DataFrame:
     """Train every cell twice from one start, by SGD and by deterministic descent, and measure along the way.
 
     Args:
-        problem: the data's moments in float64.
+        data: X and Y in float64.
         cells: the grid.
         cfg: the experiment's configuration.
         progress: where to report.
@@ -107,22 +141,23 @@ def stochastic_and_deterministic(
         - `remeasured`: whether the Monte-Carlo value is a second, larger sample (see `CONFIRMATION`).
     """
     from repro.dropout import Bernoulli
-    from repro.training.noise import Cell, noise_of
+    from repro.training.noise import Cell, Problem, noise_of
     from repro.training.sweep import initial_factors, log_steps, train
 
     width = cfg.model.width
+    problem = Problem.from_data(*data)
+    data = compact(data)
     start = initial_factors(problem, cells, cfg.model.init_scale)
     plan = schedule(cfg)
     steps = log_steps(plan.steps, cfg.training.log_points)
-    exact_problem = problem.to(cfg.device, problem.gram.dtype)
-    exact = noise_of(exact_problem, cells)
-    as_dropout = noise_of(exact_problem, [Cell(Bernoulli(width, c.masks.retain), c.seed) for c in cells])
+    noise = noise_of(problem.to(cfg.device, problem.gram.dtype), cells)
+    as_dropout = [Cell(Bernoulli(width, c.masks.retain), c.seed) for c in cells]
     generators = [cell.generator("measurement", cfg.device) for cell in cells]
     rows: dict[int, pd.DataFrame] = {}
 
     def measure(step: int, U: "Tensor", V: "Tensor") -> None:
-        expected = exact.objective(U, V)
-        mean, error, again = monte_carlo(exact, U, V, expected, generators, masks)
+        expected = deterministic_objective(cells, U, V, data)
+        mean, error, again = monte_carlo(noise, U, V, expected, generators, masks)
         rows[step] = pd.DataFrame(
             {
                 "cell": range(len(cells)),
@@ -130,13 +165,13 @@ def stochastic_and_deterministic(
                 "monte_carlo": mean.cpu().numpy(),
                 "standard_error": error.cpu().numpy(),
                 "deterministic": expected.cpu().numpy(),
-                "dropout_objective": as_dropout.objective(U, V).cpu().numpy(),
+                "dropout_objective": deterministic_objective(as_dropout, U, V, data).cpu().numpy(),
                 "remeasured": again.cpu().numpy(),
             }
         )
 
     def measure_descent(step: int, U: "Tensor", V: "Tensor") -> None:
-        rows[step]["deterministic_training"] = exact.objective(U, V).cpu().numpy()
+        rows[step]["deterministic_training"] = deterministic_objective(cells, U, V, data).cpu().numpy()
 
     trained = placed(problem, cfg)
     with progress.phase(f"{title}: SGD", total=plan.steps) as bar:
@@ -208,3 +243,57 @@ def agreement(curves: pd.DataFrame) -> dict[str, float]:
         "largest relative standard error": float((curves.standard_error / curves.deterministic).max()),
         "measured twice": float(curves.remeasured.sum()),
     }
+
+
+# ---------------------------------------------------------------------- claims
+
+
+def stochastic_claim(id: str, statement: str, source: str, *, resolution: float = 0.01, what: str = "iterate") -> Claim:
+    """The claim that the stochastic objective's expectation is the deterministic one.
+
+    A comparison whose standard error exceeds the fraction `resolution` of the objective could not tell a wrong formula
+    from a right one, and counts as failed.
+    """
+
+    def measure(record: Record) -> pd.Series:
+        rows = record.table("curves").dropna(subset="monte_carlo") if "monte_carlo" in record.curves else None
+        if rows is None or rows.empty:
+            return pd.Series(dtype=float)
+        distance = (rows.monte_carlo - rows.deterministic).abs() / rows.standard_error
+        blunt = rows.standard_error > resolution * rows.deterministic
+        return rows.assign(distance=distance.where(~blunt, inf)).groupby("seed").distance.max()
+
+    return Claim(
+        id=id,
+        statement=statement,
+        source=source,
+        quantity=f"largest distance of a Monte-Carlo mean from the deterministic objective of the same {what}, in "
+        "standard errors",
+        low=-inf,
+        high=SUSPICIOUS,
+        because=f"sampling error alone; a standard error above {100 * resolution:g} % of the objective counts as "
+        "failed, and a value beyond 3 is measured once more with four times the masks",
+        measure=measure,
+        figure="objective",
+    )
+
+
+def _descent_difference(record: Record) -> pd.Series:
+    rows = record.table("curves")
+    last = rows[rows.step == rows.step.max()]
+    difference = (last.deterministic / last.deterministic_training - 1).abs()
+    return last.assign(difference=difference).groupby("seed").difference.max()
+
+
+DESCENT = Claim(
+    id="same_descent",
+    statement="Training on random masks and descending the deterministic objective end at the same value.",
+    source="E1, E3, E5; paper sections 1 to 3",
+    quantity="largest relative difference of the objectives reached from one start",
+    low=-inf,
+    high=0.02,
+    because="SGD on finitely many masks keeps a little noise; a wrong penalty changes the value by tens of per cent",
+    measure=_descent_difference,
+    scales=("cpu", "gpu"),
+    figure="objective",
+)

@@ -18,7 +18,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ from repro.dropout.layers import FeatureDropout, Masked
 from repro.models.normalization import synchronized
 from repro.models.resnet import ResNet
 from repro.training.noise import seeded_generator
+
+# Moments of masks are drawn for so many steps at a time, which costs little more than drawing for one.
+STEPS_AHEAD = 16
 
 Row = dict[str, float]
 Measure = Callable[[int, ResNet], Row]
@@ -178,6 +181,8 @@ class _Loss(nn.Module):
         super().__init__()
         self.network, self.masks, self.training_config = network, masks, training
         self.generator: torch.Generator | None = None
+        self._drawing_from: torch.Generator | None = None
+        self._moments: Iterator[tuple[Tensor, Tensor]] = iter(())
         self.shard = (0, 1)
         quadratic = training.loss == "squared_error" and training.mask_per == "batch"
         self.moments = quadratic and masks is not None
@@ -204,9 +209,19 @@ class _Loss(nn.Module):
     def _draw(self, like: Tensor) -> tuple[Tensor, Tensor]:
         assert self.masks is not None
         assert self.generator is not None
-        size = self.training_config.masks_per_step
-        first, second = self.masks.sample_moments(1, size, self.generator, like.dtype)
-        return first[0], second[0]
+        if self.generator is not self._drawing_from:  # a new epoch
+            self._drawing_from = self.generator
+            self._moments = moments(self.masks, self.training_config.masks_per_step, self.generator, like.dtype)
+        return next(self._moments)
+
+
+def moments(
+    masks: MaskDistribution, size: int, generator: torch.Generator, dtype: torch.dtype
+) -> Iterator[tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]]:
+    """D = mean(z̃) and S = mean(z̃z̃ᵀ) over the `size` masks of one step after another, without end."""
+    while True:
+        first, second = masks.sample_moments(STEPS_AHEAD, size, generator, dtype)
+        yield from zip(first, second, strict=True)
 
 
 def quadratic_loss(

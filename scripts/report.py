@@ -1,0 +1,12 @@
+"""python scripts/report.py [experiment=NAME] [key=value ...]
+
+Judges the claims of all experiments, or of the named one, on their records, prints the ledger and writes
+results/report.html. Never trains. Exit code 1 where a claim that was measured fails.
+"""
+
+import sys
+
+from repro import cli
+
+if __name__ == "__main__":
+    sys.exit(cli.report(__doc__))

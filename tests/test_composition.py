@@ -1,0 +1,37 @@
+"""What the files in conf/ compose to, beyond what the command line's tests see."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from repro import composition
+
+
+@pytest.mark.parametrize("name", sorted(composition.experiments()))
+@pytest.mark.parametrize("scale", composition.SCALES)
+def test_every_experiment_resolves_in_place_as_hydras_cfg_flag_does(name, scale):
+    with initialize_config_dir(str(composition.CONF), version_base="1.3"):
+        config = compose("config", [f"experiment={name}", f"scale={scale}"])
+    OmegaConf.resolve(config)
+    assert "${" not in OmegaConf.to_yaml(config)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu"])
+def test_cifar10_is_for_the_gpu_scale_alone(scale, tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    chosen = composition.load(["experiment=last_layer_dropout", f"scale={scale}", f"data.root={tmp_path}"])
+    assert (chosen.data.kind, chosen.model.kind) == ("mnist5k", "resnet8")
+
+
+def test_the_gpu_scale_takes_cifar10_only_where_it_is_or_may_be_fetched(tmp_path):
+    gpu = ["experiment=last_layer_dropout", "scale=gpu", f"data.root={tmp_path}"]
+    assert composition.load(gpu).data.kind == "mnist5k"
+    assert composition.load([*gpu, "data.download=true"]).data.kind == "cifar10"
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert composition.load(gpu).data.kind == "cifar10"
+    assert composition.load(gpu).model.kind == "resnet56"
+
+
+def test_a_group_chosen_on_the_command_line_is_taken_whole():
+    chosen = composition.load(["experiment=last_layer_dropout", "data=fashion_mnist", "model=resnet50"])
+    assert (chosen.data.kind, chosen.model.kind, chosen.model.width) == ("fashion_mnist", "resnet50", 2048)
