@@ -1,6 +1,7 @@
 """The runner, the figures and the whole lot, on an experiment that takes no time."""
 
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from repro import cli, composition, locks, progress, records, runner
 from repro.progress import Progress, clock
 
 CONF = Path(__file__).parent / "fixtures" / "conf"
+FIGURES = {"line.pdf", "line.svg", "line.png", ".code"}
 TINY = ["--config-dir", str(CONF), "experiment=tiny", "scale=smoke"]
 
 
@@ -43,10 +45,10 @@ def test_a_run_leaves_a_record_with_its_figures(calls, capsys):
     assert outcome.record.summary["headline"] == {"last value": 4.0}
     assert outcome.record.config["training"]["steps"] == 3
     assert list(outcome.record.curves.value) == [0, 2, 4]
-    assert {path.name for path in outcome.record.figures.iterdir()} == {"line.pdf", "line.png"}
+    assert {path.name for path in outcome.record.figures.iterdir()} == FIGURES
     printed = capsys.readouterr().out
     assert "last value 4" in printed
-    assert "figures/line.{pdf,png}" in printed
+    assert "figures/line.{pdf,svg,png}" in printed
 
 
 def test_the_same_again_is_a_cache_hit(calls, capsys):
@@ -137,8 +139,8 @@ def test_figures_come_from_records_alone(calls, capsys, monkeypatch):
     record = runner.execute(load(), "").record
     capsys.readouterr()
     assert cli.figures("", TINY) == 0
-    assert capsys.readouterr().out.strip() == f"results/figures/tiny/line.{{pdf,png}} of record {record.path}"
-    assert {path.name for path in Path("results/figures/tiny").iterdir()} == {"line.pdf", "line.png"}
+    assert capsys.readouterr().out.strip() == f"results/figures/tiny/line.{{pdf,svg,png}} of record {record.path}"
+    assert {path.name for path in Path("results/figures/tiny").iterdir()} == FIGURES - {".code"}
     assert calls() == 1
 
 
@@ -169,7 +171,7 @@ def test_reproduce_all(calls, capsys):
     assert cli.reproduce_all("", TINY) == 0
     printed = capsys.readouterr().out
     assert "last value 4" in printed
-    assert "results/figures/tiny/line.{pdf,png} of record" in printed
+    assert "results/figures/tiny/line.{pdf,svg,png} of record" in printed
     assert cli.reproduce_all("", TINY) == 0
     printed = capsys.readouterr().out
     assert "tiny: cached in" in printed
@@ -257,7 +259,7 @@ def test_three_at_once_do_every_run_once(tmp_path):
     assert all(text.count("│ run ") + text.count("│ cached ") == 4 for text in printed)
     assert sum(text.count("│ run ") for text in printed) == 4
     assert sum(text.count("another process is at it") for text in printed) >= 1
-    assert [path for path in Path("results").rglob(".*")] == []
+    assert {path.name for path in Path("results").rglob(".*")} == {".code"}
 
 
 def test_who_waits_takes_the_record(calls):
@@ -324,10 +326,9 @@ def test_figures_that_were_not_finished_are_drawn_again(killed):
     if killed == "between two files":
         (record.path / ".tmp-figures").mkdir()
     else:
-        (record.figures / "line.png").unlink()
-        record.figures.rmdir()
+        shutil.rmtree(record.figures)
     assert runner.execute(load(), "").cached
-    assert {path.name for path in record.figures.iterdir()} == {"line.pdf", "line.png"}
+    assert {path.name for path in record.figures.iterdir()} == FIGURES
     assert not (record.path / ".tmp-figures").exists()
 
 
