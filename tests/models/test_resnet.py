@@ -58,7 +58,7 @@ def test_the_seed_is_the_start_and_the_global_generator_is_left_alone():
     assert not torch.equal(one.head.weight, other.head.weight)
 
 
-def test_map_dropout_is_asked_for_the_last_two_stages():
+def test_map_dropout_is_asked_for_every_stage():
     asked = []
 
     def make(stage):
@@ -72,7 +72,7 @@ def test_map_dropout_is_asked_for_the_last_two_stages():
         0,
         make,
     )
-    assert asked == [-2, -1]
+    assert asked == [-4, -3, -2, -1]
 
 
 @pytest.mark.parametrize(

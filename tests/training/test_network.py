@@ -40,7 +40,7 @@ def task(training=TRAINING, maps=False, **changes):
         return ImageSet(images + (labels * 60).to(torch.uint8)[:, None, None, None], labels)
 
     images = Images(some(70), some(20), torch.eye(3), torch.tensor([100.0]), torch.tensor([50.0]))
-    dropout = partial(dropblock_approximation._map_dropout, "disjoint", 3, 0.7) if maps else None
+    dropout = partial(dropblock_approximation._map_dropout, "disjoint", 3, 0.7, (-2, -1)) if maps else None
     return Task(
         build=partial(ResNet, MODEL, 1, 3, 0, dropout), images=images, training=training, seed=5,
         masks=DropBlock(8, 2, 0.5), crop_padding=1, flip=True, **changes,

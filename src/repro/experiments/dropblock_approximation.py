@@ -6,10 +6,10 @@ the last hidden layer (one-dimensional blocks) and on convolutional feature maps
 
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, PositiveInt, field_validator
+from pydantic import BaseModel, Field, PositiveInt, field_validator
 
 from repro.claims import Claim
 from repro.config import DeepConfig as Config
@@ -27,7 +27,8 @@ PLACES = {"features": "last hidden layer", "maps": "convolutional maps"}
 class Options(BaseModel, extra="forbid", frozen=True):
     """`places`: where is dropped; `dropout` in the configuration is that of the features, alone.
 
-    `map_block_size`, `map_retain`: the side of the squares and θ on the maps after each of the last two stages.
+    `map_block_size`, `map_retain`: the side of the squares and θ on maps.
+    `map_stages`: after which stages maps are dropped, counted from the end; Ghiasi et al. (2018) take the last two.
     Masks on maps are drawn for each sample and each channel, as torchvision does; torchvision divides by the
     fraction kept in the batch, the disjoint ones by θ.
     """
@@ -35,6 +36,7 @@ class Options(BaseModel, extra="forbid", frozen=True):
     places: tuple[Literal["features", "maps"], ...] = ("features", "maps")
     map_block_size: PositiveInt = 3
     map_retain: float = 0.8
+    map_stages: tuple[Annotated[int, Field(ge=-4, le=-1)], ...] = (-2, -1)
     monte_carlo_masks: PositiveInt = 4096
 
     @field_validator("map_block_size")
@@ -63,7 +65,7 @@ def run(cfg: Config, progress: Progress) -> Result:
         if scheme != "none" and place == "features":
             masks = _masks(scheme, cfg.model.width, size, retain)
         elif scheme != "none":
-            maps = partial(_map_dropout, scheme, size, retain)
+            maps = partial(_map_dropout, scheme, size, retain, cfg.options.map_stages)
         jobs.append(
             deep.Job(
                 task=task(cfg, images, seed, masks, maps),
@@ -102,9 +104,13 @@ def _masks(scheme: str, width: int, size: int, retain: float) -> Any:
     return (DropBlock if scheme == "disjoint" else OverlappingDropBlock)(width, size, retain)
 
 
-def _map_dropout(scheme: str, size: int, retain: float, stage: int) -> Any:
+def _map_dropout(scheme: str, size: int, retain: float, stages: tuple[int, ...], stage: int) -> Any:
+    from torch import nn
+
     from repro.dropout.layers import DisjointDropBlock2d, OriginalDropBlock2d
 
+    if stage not in stages:
+        return nn.Identity()
     return DisjointDropBlock2d(size, retain) if scheme == "disjoint" else OriginalDropBlock2d(size, retain)
 
 

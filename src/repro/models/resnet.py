@@ -38,8 +38,8 @@ class ResNet(nn.Module):
         in_channels: of the images.
         classes: outputs.
         seed: of the initialisation.
-        map_dropout: makes the module that is applied to the feature maps of each of the last two stages (where
-            Ghiasi et al. 2018 put DropBlock), given the stage's position from the end, -2 or -1.
+        map_dropout: makes the module that is applied to the feature maps after each stage, given the stage's position
+            from the end (-1 is the last); None for no dropout anywhere.
     """
 
     def __init__(
@@ -91,10 +91,8 @@ class ResNet(nn.Module):
         for module, scale in ((self.embedding, EMBEDDING_SCALE), (self.head, HEAD_SCALE)):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
-        first = len(depths) - 2
         self.map_dropout = nn.ModuleList(
-            map_dropout(stage - len(depths)) if map_dropout and stage >= first else nn.Identity()
-            for stage in range(len(depths))
+            map_dropout(stage - len(depths)) if map_dropout else nn.Identity() for stage in range(len(depths))
         )
 
     def features(self, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N width"]:
