@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import cli, composition
+from repro import cli, composition, signals
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "tests" / "fixtures" / "conf"
@@ -156,7 +156,7 @@ def test_our_own_mistake_shows_its_traceback(capsys):
 
 def test_ctrl_c(capsys, tmp_path):
     assert run(*TINY, "options.fail=interrupt") == 130
-    assert capsys.readouterr().err.strip() == "interrupted: the run under way leaves no record"
+    assert capsys.readouterr().err.strip() == signals.LINE
     assert not list(tmp_path.glob("results/runs/tiny/[!.]*"))
 
 

@@ -1,14 +1,18 @@
 """The runner, the figures and the whole lot, on an experiment that takes no time."""
 
+import os
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from repro import cli, composition, progress, records, runner
+from repro import cli, composition, locks, progress, records, runner
 from repro.progress import Progress, clock
 
 CONF = Path(__file__).parent / "fixtures" / "conf"
+FIGURES = {"line.pdf", "line.svg", "line.png", ".code"}
 TINY = ["--config-dir", str(CONF), "experiment=tiny", "scale=smoke"]
 
 
@@ -41,10 +45,10 @@ def test_a_run_leaves_a_record_with_its_figures(calls, capsys):
     assert outcome.record.summary["headline"] == {"last value": 4.0}
     assert outcome.record.config["training"]["steps"] == 3
     assert list(outcome.record.curves.value) == [0, 2, 4]
-    assert {path.name for path in outcome.record.figures.iterdir()} == {"line.pdf", "line.png"}
+    assert {path.name for path in outcome.record.figures.iterdir()} == FIGURES
     printed = capsys.readouterr().out
     assert "last value 4" in printed
-    assert "figures/line.{pdf,png}" in printed
+    assert "figures/line.{pdf,svg,png}" in printed
 
 
 def test_the_same_again_is_a_cache_hit(calls, capsys):
@@ -57,14 +61,15 @@ def test_the_same_again_is_a_cache_hit(calls, capsys):
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert "tiny: cached in" in printed
-    assert "code has changed" not in printed
+    assert "note" not in printed
 
 
 def test_a_cache_hit_says_when_the_code_has_changed(monkeypatch, capsys):
     runner.execute(load(), "")
-    monkeypatch.setattr(records, "code_state", lambda: {"source": "other"})
+    monkeypatch.setattr(records, "source_hash", lambda: "other")
+    monkeypatch.setattr(records, "_versions", lambda: {"numpy": "1.0"})
     assert runner.execute(load(), "").cached
-    assert "the code has changed since that run" in capsys.readouterr().out
+    assert "; note: other code; torch " in capsys.readouterr().out
 
 
 def test_force_runs_anew(calls):
@@ -134,8 +139,8 @@ def test_figures_come_from_records_alone(calls, capsys, monkeypatch):
     record = runner.execute(load(), "").record
     capsys.readouterr()
     assert cli.figures("", TINY) == 0
-    assert capsys.readouterr().out.strip() == f"results/figures/tiny/line.{{pdf,png}} of record {record.path}"
-    assert {path.name for path in Path("results/figures/tiny").iterdir()} == {"line.pdf", "line.png"}
+    assert capsys.readouterr().out.strip() == f"results/figures/tiny/line.{{pdf,svg,png}} of record {record.path}"
+    assert {path.name for path in Path("results/figures/tiny").iterdir()} == FIGURES - {".code"}
     assert calls() == 1
 
 
@@ -166,7 +171,7 @@ def test_reproduce_all(calls, capsys):
     assert cli.reproduce_all("", TINY) == 0
     printed = capsys.readouterr().out
     assert "last value 4" in printed
-    assert "results/figures/tiny/line.{pdf,png} of record" in printed
+    assert "results/figures/tiny/line.{pdf,svg,png} of record" in printed
     assert cli.reproduce_all("", TINY) == 0
     printed = capsys.readouterr().out
     assert "tiny: cached in" in printed
@@ -229,3 +234,161 @@ def test_progress_can_be_quiet(capsys):
 )
 def test_clock(seconds, text):
     assert clock(seconds) == text
+
+
+# crowds
+
+
+def runners(count, *overrides, log):
+    """So many `reproduce_all` at once, each a process of its own; what they printed."""
+    from subprocess import PIPE, STDOUT, Popen
+
+    env = os.environ | {"TINY_LOG": str(log), "PYTHONPATH": os.pathsep.join([str(CONF.parent), *sys.path])}
+    command = [sys.executable, CONF.parents[2] / "scripts" / "reproduce_all.py", *TINY, *overrides]
+    started = [Popen(command, env=env, stdout=PIPE, stderr=STDOUT, text=True) for _ in range(count)]
+    printed = [process.communicate(timeout=100)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * count, printed
+    return printed
+
+
+def test_three_at_once_do_every_run_once(tmp_path):
+    log = tmp_path / "log"
+    printed = runners(3, "seed=1,2,3,4", "options.seconds=0.5", log=log)
+    assert sorted(log.read_text().split()) == whole_records()
+    assert len(whole_records()) == 4
+    assert all(text.count("│ run ") + text.count("│ cached ") == 4 for text in printed)
+    assert sum(text.count("│ run ") for text in printed) == 4
+    assert sum(text.count("another process is at it") for text in printed) >= 1
+    assert {path.name for path in Path("results").rglob(".*")} == {".code"}
+
+
+def test_who_waits_takes_the_record(calls):
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    config, entered = load("seed=5"), context.Event()
+
+    def other():
+        with records.claim(config.results, config.name, records.fingerprint(config.plain())):
+            entered.set()
+            time.sleep(0.3)
+            runner.execute(config, "the other's")
+
+    process = context.Process(target=other)
+    process.start()
+    assert entered.wait(10)
+    with pytest.raises(locks.Taken):
+        runner.execute(config, "", wait=False)
+    outcome = runner.execute(config, "mine")
+    process.join()
+    assert outcome.cached
+    assert outcome.record.summary["command"] == "the other's"
+    assert calls() == 0
+
+
+def test_what_others_are_at_comes_last():
+    tried = []
+    busy = {"a": 9, "c": 1}  # so many attempts find it taken
+
+    def attempt(item, wait):
+        tried.append((item, wait))
+        if busy.get(item, 0) and not wait:
+            busy[item] -= 1
+            raise locks.Taken
+
+    runner.one_after_another(["a", "b", "c", "d"], attempt)
+    first, then = [(item, False) for item in "abcd"], [(item, False) for item in "aca"]
+    assert tried == [*first, *then, ("a", True)]
+
+
+# what a killed owner leaves
+
+
+def test_what_a_killed_owner_left_is_cleared_up(calls):
+    record = runner.execute(load(), "").record
+    folder, fingerprint = record.path.parent, record.fingerprint
+    for name in (f".tmp-{fingerprint}", f".old-{fingerprint}"):
+        (folder / name).mkdir()
+    (folder / f".lock-{fingerprint}").touch()
+    left = records.checkpoints("results", fingerprint)
+    left.mkdir(parents=True)
+    (left / "0.pt").touch()
+    assert runner.execute(load(), "").cached
+    assert calls() == 1
+    assert [path.name for path in folder.iterdir()] == [fingerprint]
+    assert not left.parent.exists()
+
+
+@pytest.mark.parametrize("killed", ["before the first figure", "between two files"])
+def test_figures_that_were_not_finished_are_drawn_again(killed):
+    record = runner.execute(load(), "").record
+    (record.figures / "line.pdf").unlink()
+    if killed == "between two files":
+        (record.path / ".tmp-figures").mkdir()
+    else:
+        shutil.rmtree(record.figures)
+    assert runner.execute(load(), "").cached
+    assert {path.name for path in record.figures.iterdir()} == FIGURES
+    assert not (record.path / ".tmp-figures").exists()
+
+
+# damage
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
+@pytest.mark.parametrize("name", [*records.FILES, records.CHECKSUMS])
+def test_a_damaged_record_is_named_set_aside_and_made_anew(calls, capsys, name, how):
+    record = runner.execute(load(), "").record
+    hurt = record.path / name
+    before = {path.name: path.read_bytes() for path in record.path.iterdir() if path.is_file()}
+    damage(hurt, how)
+    damaged = {path.name: path.read_bytes() for path in record.path.iterdir() if path.is_file()}
+    capsys.readouterr()
+    assert cli.figures("", TINY) == 1  # who only reads says so and moves nothing
+    assert f"damaged record {record.path} (" in capsys.readouterr().out
+    again = runner.execute(load(), "")
+    error = capsys.readouterr().err
+    assert error.startswith(f"warning: damaged record {record.path}: ")
+    assert error.splitlines()[0].endswith(f"; moved to results/damaged/tiny/{record.fingerprint}-1")
+    assert (hurt.name in error) or hurt.name == records.CHECKSUMS
+    aside = Path("results/damaged/tiny", f"{record.fingerprint}-1")
+    assert {path.name: path.read_bytes() for path in aside.iterdir() if path.is_file()} == damaged
+    assert (again.cached, calls()) == (False, 2)
+    after = {path.name: path.read_bytes() for path in again.record.path.iterdir() if path.is_file()}
+    assert {k: v for k, v in after.items() if "." in k and k != "summary.json"} == {
+        k: v for k, v in before.items() if "." in k and k != "summary.json"
+    }
+    assert runner.execute(load(), "").cached
+
+
+def test_damaged_records_are_not_loaded():
+    kept, hurt = (runner.execute(load(f"seed={seed}"), "").record for seed in (1, 2))
+    damage(hurt.path / "curves.parquet", "flipped")
+    with pytest.warns(UserWarning, match=rf"damaged record {hurt.path} is left out: curves.parquet differs"):
+        assert set(records.load("tiny").fingerprint) == {kept.fingerprint}
+
+
+def test_records_of_other_code_are_marked_where_they_are_shown_or_drawn(monkeypatch, capsys):
+    from matplotlib.figure import Figure
+
+    record = runner.execute(load(), "").record
+    monkeypatch.setattr(records, "source_hash", lambda: "other")
+    marks = []
+    monkeypatch.setattr(Figure, "supxlabel", lambda self, text, **style: marks.append(text))
+    capsys.readouterr()
+    assert cli.figures("", TINY) == 0
+    assert f"of record {record.path} (other code)" in capsys.readouterr().out
+    assert marks == ["record of other code"]
+    with pytest.warns(UserWarning, match=rf"1 of 1 records of tiny: {record.fingerprint} \(other code\)"):
+        records.load("tiny")

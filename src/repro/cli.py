@@ -1,10 +1,13 @@
 """What every script does around its work: the exit codes, and one line for a user's mistake.
 
-0: done. 1: our mistake, with a traceback. 2: a mistake in the command, one line. 130: Ctrl-C, one line.
+0: done. 1: our mistake, with a traceback. 2: a mistake in the command. 3: no fault of either (disk, memory). 130 and
+143: Ctrl-C and SIGTERM. All but the traceback are one line.
 """
 
 import argparse
+import io
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -12,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.errors import UserError
+from repro import signals
+from repro.errors import Misfortune, UserError
 
 if TYPE_CHECKING:
     from repro.config import Config
@@ -21,14 +25,24 @@ if TYPE_CHECKING:
 
 def guarded(work: Callable[[], int | None]) -> int:
     """Runs `work` and returns the exit code."""
+    os.environ["MPLBACKEND"] = "agg"  # nothing is shown in windows, and a mistyped one would stop Matplotlib
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show θ
     try:
-        return work() or 0
+        with signals.stoppable():
+            _check_environment()
+            return work() or 0
     except UserError as mistake:
         say_mistake(mistake)
         return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted: the run under way leaves no record", file=sys.stderr)
-        return 130
+    except Misfortune as misfortune:
+        say_mistake(misfortune)
+        return 3
+    except KeyboardInterrupt as stopped:
+        signals.end_children()
+        signals.say()
+        return getattr(stopped, "code", 130)
     except BrokenPipeError:  # `run.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -37,7 +51,18 @@ def guarded(work: Callable[[], int | None]) -> int:
         return 1
 
 
-def say_mistake(mistake: UserError, before: str = "") -> None:
+def _check_environment() -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        value = os.environ.get(name, "1")
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", value.strip()):
+            raise UserError(f"{name}={value} in the environment: must be a whole number of at least 1")
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError("the working directory no longer exists; change to one that does") from None
+
+
+def say_mistake(mistake: UserError | Misfortune, before: str = "") -> None:
     print(f"error: {before}{' '.join(str(mistake).split())}", file=sys.stderr)
 
 
@@ -87,10 +112,13 @@ def _run(hydra_app: Callable[[], None], arguments: list[str]) -> int:
 
     from repro import runner
 
-    for number, (job, config) in enumerate(zip(jobs, configs, strict=True), start=1):
+    def attempt(item: tuple[int, list[str], "Config"], wait: bool) -> None:
+        number, job, config = item
         if len(jobs) > 1:
             print(f"[{number}/{len(jobs)}] {' '.join(job)}", flush=True)
-        runner.execute(config, again(job, config, extra))
+        runner.execute(config, again(job, config, extra), wait=wait)
+
+    runner.one_after_another(list(zip(range(1, len(jobs) + 1), jobs, configs, strict=True)), attempt)
     return 0
 
 
@@ -98,15 +126,12 @@ _NOT_OURS = ("config_path", "config_name", "experimental_rerun", "resolve", "pac
 
 
 def _hydra(hydra_app: Callable[[], None], args: argparse.Namespace) -> int:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from repro import composition
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions through, to be put into one line here
     try:
         hydra_app()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except composition.NOT_COMPOSED as error:
         extra = Path(args.config_dir) if args.config_dir else None
         raise composition.explained(error, args.overrides, extra) from error
     return 0

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -111,6 +112,10 @@ OmegaConf.register_new_resolver("experiments", _experiment_lines, replace=True)
 # ---------------------------------------------------------------------- composing
 
 
+# ValueError: data=3, and bytes that are no text. Reading a file may fail in any way that YAML has.
+NOT_COMPOSED = (HydraException, OmegaConfBaseException, ValueError, OSError, yaml.YAMLError)
+
+
 def _compose(overrides: Sequence[str], extra: Path | None, **options: bool) -> Any:
     """Hydra over `conf/`, and over the folder `extra` where there is one."""
     GlobalHydra.instance().clear()
@@ -171,7 +176,7 @@ def composed(overrides: Sequence[str], *, extra: Path | None = None) -> dict[str
         config.scale = resolved_scale(config.get("scale"))
         config.device = resolved_device(config.get("device"))
         raw = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: data=3
+    except NOT_COMPOSED as error:
         raise explained(error, overrides, extra) from error
     return {str(key): value for key, value in dict(raw).items()}  # type: ignore[arg-type]
 
@@ -183,7 +188,7 @@ def help_page(overrides: Sequence[str], *, extra: Path | None = None) -> str:
         template = string.Template(config.hydra.help.template)
         with open_dict(config):
             del config["hydra"]
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except NOT_COMPOSED as error:
         raise explained(error, overrides, extra) from error
     groups = "\n".join(f"{group}: {', '.join(names)}" for group, names in _groups(extra).items())
     return template.substitute(APP_CONFIG_GROUPS=groups, CONFIG=OmegaConf.to_yaml(config))
@@ -208,8 +213,12 @@ def explained(error: Exception, overrides: Sequence[str], extra: Path | None = N
                 return UserError(f"{override.input_line}: unknown key {key}{near}")
     except UserError as mistake:
         return mistake
-    except (HydraException, OmegaConfBaseException):
-        pass  # the files themselves do not compose: Hydra's own words are the best there are
+    except NOT_COMPOSED:  # the files themselves do not compose
+        for path in sorted(extra.glob("**/*.yaml")) if extra else ():
+            try:
+                OmegaConf.load(path)
+            except NOT_COMPOSED as reason:
+                return UserError(f"{path}: cannot be read as YAML ({' '.join(str(reason).split())})")
     return UserError(_first_line(error))
 
 
@@ -251,7 +260,8 @@ def _one_of_the_experiments() -> str:
 
 def _first_line(error: Exception) -> str:
     text = str(error) or (str(error.__cause__) if error.__cause__ else "") or type(error).__name__
-    return text.strip().splitlines()[0]
+    first, *rest = text.strip().splitlines()
+    return f"{first} {rest[0]}" if first.endswith(":") and rest else first
 
 
 def announce(configs: Sequence["Config"], overrides: Sequence[str]) -> None:

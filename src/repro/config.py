@@ -327,6 +327,8 @@ def experiment_module(name: str) -> ModuleType:
     """The module of an experiment: a name in `repro.experiments`, or a dotted path to one elsewhere."""
     path = name if "." in name else f"repro.experiments.{name}"
     try:
+        if not re.fullmatch(r"\w+(\.\w+)*", path):
+            raise ModuleNotFoundError(name=path)
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
@@ -344,6 +346,8 @@ def validated(raw: Mapping[str, Any]) -> Config:
         UserError: for the first mistake found, in one line.
     """
     module = experiment_module(str(raw["module"]))
+    if missing := [name for name in ("Options", "run", "figures") if not hasattr(module, name)]:
+        raise UserError(f"module={raw['module']}: {module.__name__} is no experiment, it lacks {', '.join(missing)}")
     try:
         config = getattr(module, "Config", Config).model_validate(raw)
     except ValidationError as error:

@@ -1,6 +1,14 @@
-"""The one exception that means: the user can mend this."""
+"""The exceptions that are told in one line: they are not our mistake, and the line says what to do."""
 
 
 class UserError(Exception):
     """A mistake in what was asked for. Its message is one line that names the key, its value and what is
     allowed; the command line prints it to stderr, without a traceback, and exits with code 2."""
+
+
+class Misfortune(Exception):
+    """Something outside has failed: memory, a process, the disk. One line that says what to do, exit code 3."""
+
+
+class DiskFull(Misfortune):
+    """No room for more files: no other run would fare better."""

@@ -7,15 +7,17 @@ import sys
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from repro import composition, records
+from repro import composition, locks, records
 from repro.cli import again
 from repro.config import Config
 from repro.errors import UserError
 from repro.plotting import SUFFIXES
 from repro.records import Record
-from repro.runner import draw
+from repro.runner import draw, misfortunes, replacing
+from repro.signals import children_ignore_ctrl_c
 
 
 def render_all(plan: Sequence[tuple[Config, Sequence[str]]], *, processes: int | None = None) -> int:
@@ -28,17 +30,21 @@ def render_all(plan: Sequence[tuple[Config, Sequence[str]]], *, processes: int |
     """
     found, missing = [], 0
     for config, overrides in plan:
-        record = records.find(config.results, config.name, records.fingerprint(config.plain()))
+        with misfortunes(config):
+            record = records.find(config.results, config.name, records.fingerprint(config.plain()))
         if record is None:
             missing += 1
-            print(f"{config.name}: no record of this configuration; to make it: {again(overrides, config)}")
+            path = Path(config.results, "runs", config.name, records.fingerprint(config.plain()))
+            damaged = f"damaged record {path} ({records.damage(path)})"
+            why = damaged if path.exists() else "no record of this configuration"
+            print(f"{config.name}: {why}; to make it: {again(overrides, config)}")
         else:
             found.append((config.module, record, Path(config.results) / "figures" / config.name))
     failed = 0
     for (_, record, _), drawn in zip(found, _drawn(found, processes), strict=True):
         try:
             for path in drawn().values():
-                print(f"{path}.{{pdf,svg,png}} of record {record.path}", flush=True)
+                print(_line(path, record), flush=True)
         except Exception:
             failed += 1
             traceback.print_exc()
@@ -52,11 +58,26 @@ def collect(found: Sequence[Record]) -> None:
     """Copies the figures that lie beside each record to `results/figures/<experiment>/`, and says so."""
     for record in found:
         folder = record.path.parents[2] / "figures" / record.experiment
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(path for path in record.figures.iterdir() if path.suffix in SUFFIXES):
-            shutil.copyfile(path, folder / path.name)
-            if path.suffix == ".pdf":
-                print(f"{folder / path.stem}.{{pdf,svg,png}} of record {record.path}", flush=True)
+        with _alone(folder), replacing(folder) as temporary:
+            for path in record.figures.iterdir():
+                if path.suffix in SUFFIXES:
+                    shutil.copyfile(path, temporary / path.name)
+        for path in sorted(record.figures.glob("*.pdf")):
+            print(_line(folder / path.stem, record), flush=True)
+
+
+def _line(figure: Path, record: Record) -> str:
+    return f"{figure}.{{pdf,svg,png}} of record {record.path}" + (f" ({record.note})" if record.note else "")
+
+
+def _alone(folder: Path) -> AbstractContextManager[bool]:
+    """Two processes do not draw into one folder at once."""
+    return locks.hold(folder.with_name(f".lock-{folder.name}"))
+
+
+def _draw_alone(module: str, record: Record, folder: Path) -> dict[str, Path]:
+    with _alone(folder):
+        return draw(module, record, folder)
 
 
 def _drawn(found: Sequence[tuple[str, Record, Path]], processes: int | None):  # type: ignore[no-untyped-def]
@@ -64,10 +85,11 @@ def _drawn(found: Sequence[tuple[str, Record, Path]], processes: int | None):  #
     Matplotlib's own work that takes the time."""
     workers = min(len(found), processes or len(os.sched_getaffinity(0)))
     if workers <= 1:
-        return [lambda work=work: draw(*work) for work in found]
+        return [lambda work=work: _draw_alone(*work) for work in found]
     # spawn: a fork would copy the locks of whatever threads the caller has
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures: list[Future[dict[str, Path]]] = [pool.submit(draw, *work) for work in found]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool, children_ignore_ctrl_c():
+        futures: list[Future[dict[str, Path]]] = [pool.submit(_draw_alone, *work) for work in found]
     return [future.result for future in futures]
 
 

@@ -99,6 +99,11 @@ def save(figure: "Figure", path: Path | str) -> list[Path]:
     return files
 
 
+def surviving(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of cells that have not diverged; the runner's line at the foot of the figure tells of the others."""
+    return rows[~rows.diverged.astype(bool)] if "diverged" in rows else rows
+
+
 def over_seeds(rows: pd.DataFrame, by: str | Sequence[str], value: str) -> pd.DataFrame:
     """Mean and standard deviation (0 for a single seed) of `value` over the rows of each group: `mean`, `std`."""
     table = rows.groupby(by)[value].agg(["mean", "std"]).reset_index()

@@ -6,10 +6,12 @@
         curves.parquet   long form, one row per logged step and grid cell
         arrays.npz       whatever is no table: singular values, factors
         summary.json     title, command, headline, seeds, durations, environment, code state
+        SHA256SUMS       of the files above, as `sha256sum --check` reads them
         figures/         drawn from the files above; may be deleted and redrawn
 
 The fingerprint is a hash of what determines the numbers, so the same configuration always has the same
-folder: a record that exists is a run that need not be repeated. A sweep is read with `load`:
+folder: a record that exists is a run that need not be repeated. Who runs it holds its `claim`; a record that does
+not fit its checksums counts as absent, and the next claim sets it aside. A sweep is read with `load`:
 
     >>> from repro import records
     >>> cells = records.load("rank_collapse", block_size=[1, 4], p=0.8)
@@ -19,7 +21,6 @@ Nothing here imports torch: reading records and drawing figures start fast.
 
 import contextlib
 import difflib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -29,11 +30,13 @@ import platform
 import shutil
 import subprocess
 import sys
-import uuid
+import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +44,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from repro import locks
+
 # Settings that change where results go, what they are called or who watches, never the numbers. `scale` is
 # one of them because the sizes that it chose stand in the resolved configuration themselves.
 NOT_IN_FINGERPRINT = ("tracking", "results", "force", "scale", "title")
 
 FILES = ("config.yaml", "cells.parquet", "curves.parquet", "arrays.npz", "summary.json")
+CHECKSUMS = "SHA256SUMS"
+SETTLE_S = 10  # far longer than a writer takes between its two renames
 TABLES = ("cells", "curves", "runs")
 PACKAGES = (
     "torch",
@@ -59,6 +66,8 @@ PACKAGES = (
     "lightning-fabric",
     "wandb",
 )
+# Those of them whose version may change the numbers of the same code.
+NUMERICAL = ("torch", "torchvision", "numpy", "scipy", "lightning-fabric")
 PACKAGE_ROOT = Path(__file__).resolve().parent
 
 
@@ -113,6 +122,15 @@ class Record:
         return self.path / "figures"
 
     @cached_property
+    def note(self) -> str:
+        """What this code and these libraries would not do again as they did, such as `other code; torch 2.10.0, now
+        2.11.0`; empty where nothing has changed."""
+        notes = [] if self.summary["code"]["source"] == source_hash() else ["other code"]
+        then, now = self.summary["environment"]["versions"], _versions()
+        changed = [name for name in NUMERICAL if then.get(name) != now.get(name)]
+        return "; ".join([*notes, *(f"{name} {then.get(name)}, now {now.get(name)}" for name in changed)])
+
+    @cached_property
     def config(self) -> dict[str, Any]:
         return yaml.safe_load(self._file("config.yaml").read_text(encoding="utf-8"))
 
@@ -152,12 +170,12 @@ class Record:
             added = self.cells[["cell", *(c for c in self.cells if c not in self.curves)]]
             return self.curves.merge(added, on="cell", how="left", validate="many_to_one")
         if name == "runs":
-            return pd.DataFrame([_flat(self.config) | _flat({"headline": self.summary["headline"]})])
+            return pd.DataFrame([flat(self.config) | flat({"headline": self.summary["headline"]})])
         raise ValueError(f"table must be one of {', '.join(TABLES)}, got {name!r}")
 
     def _file(self, name: str) -> Path:
-        if not (self.path / name).exists():
-            _recover(self.path.parent)  # it is being replaced just now: wait for the writer
+        if not self.path.exists():
+            _settle(self.path)
         return self.path / name
 
 
@@ -205,15 +223,36 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"training": {"steps": 5}}` as `{"training.steps": 5}`."""
-    flat: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
 
 
 # -------------------------------------------------------------------------------- writing
+
+
+@contextlib.contextmanager
+def claim(results: str | Path, name: str, fingerprint: str, *, wait: bool = True) -> Iterator[None]:
+    """Makes this process the only one that computes and writes a run, until the block or the process ends.
+
+    What crashed owners left is cleared up, and a damaged record moves to `results/damaged/`, with a line that says
+    so. A process may claim what it has claimed already.
+
+    Raises:
+        locks.Taken: another process has the claim, and `wait` is false.
+        OSError: `results` cannot be written.
+    """
+    target = Path(results) / "runs" / name / fingerprint
+    with locks.hold(target.with_name(f".lock-{fingerprint}"), wait=wait) as alone:
+        if alone:
+            _sweep(target)
+            if target.exists() and (why := damage(target)):
+                place = _set_aside(target)
+                print(f"warning: damaged record {target}: {why}; moved to {place}", file=sys.stderr, flush=True)
+        yield
 
 
 def write(
@@ -228,17 +267,15 @@ def write(
     """Stores `result` under `results/runs/<config["name"]>/<fingerprint(config)>` and returns its record.
 
     The files are written and synced beside their place and then moved there in one rename: a crash at any
-    moment leaves a whole record or none. Where a whole record exists already (two processes ran the same
-    configuration) it is kept and returned, unless `force`; then it is replaced, and comes back should the
-    replacement crash.
+    moment leaves a whole record or none. Where an intact record exists already (two processes that could not lock
+    ran the same configuration) it is kept and returned, unless `force`; then it is replaced, and comes back should
+    the replacement crash.
 
     `command` is what a reader types to make the record again, `durations` are in seconds.
     """
     stored: dict[str, Any] = _plain(config)
     print_of_config = fingerprint(stored)
-    folder = Path(results) / "runs" / stored["name"]
-    target = folder / print_of_config
-    folder.mkdir(parents=True, exist_ok=True)
+    target = Path(results) / "runs" / stored["name"] / print_of_config
     summary = {
         "experiment": stored["name"],
         "title": stored.get("title"),
@@ -251,12 +288,10 @@ def write(
         "environment": environment(),
         "code": code_state(),
     }
-    with _lock(folder) as alone:
-        if alone:
-            _sweep(folder)
-        if _whole(target) and not force:
+    with claim(results, stored["name"], print_of_config):
+        if target.exists() and not force:
             return Record(target)
-        temporary = folder / f".tmp-{uuid.uuid4().hex}"
+        temporary = target.with_name(f".tmp-{target.name}")
         try:
             _write_files(temporary, stored, result, summary)
             _move_into_place(temporary, target)
@@ -274,23 +309,25 @@ def _write_files(folder: Path, config: dict[str, Any], result: Result, summary: 
     np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **result.arrays)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    seal(folder)
     for path in (*folder.iterdir(), folder):
         _sync(path)
 
 
 def _move_into_place(temporary: Path, target: Path) -> None:
     """Renames `temporary` to `target`. POSIX cannot swap two folders, so what stands there steps aside for
-    the moment between two renames; `_recover` puts it back should that moment be the last."""
-    aside = target.with_name(f".old-{target.name}")
+    the moment between two renames; `_sweep` puts it back should that moment be the last."""
+    aside = _aside(target)
     if target.exists():
         shutil.rmtree(aside, ignore_errors=True)
         target.rename(aside)
     try:
         temporary.rename(target)
     except OSError:
-        if not _whole(target):  # else a writer that could not lock was faster: its record is as good
+        if damage(target):  # else a writer that could not lock was faster: its record is as good
             raise
-    _sync(target.parent)
+    for folder in list(target.parents)[:3]:  # runs/<experiment>, runs, results: any of them may be new
+        _sync(folder)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -313,64 +350,117 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Holds `folder`'s writer lock, which the system gives back whatever happens to the process.
-
-    Yields False where the file system has no locks: the renames are safe without, only nothing may be
-    swept up.
-    """
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True
+def _aside(target: Path) -> Path:
+    """Where the record at `target` waits while it is replaced."""
+    return target.with_name(f".old-{target.name}")
 
 
-def _sweep(folder: Path) -> None:
-    """Clears up after crashed writers; only for the holder of the lock, to whom every leftover is stale."""
-    for leftover in folder.glob(".old-*"):
-        target = folder / leftover.name.removeprefix(".old-")
-        if not target.exists():
-            leftover.rename(target)
-    for leftover in (*folder.glob(".old-*"), *folder.glob(".tmp-*")):
+def _sweep(target: Path) -> None:
+    """Clears up after crashed writers; only for the holder of the claim, to whom every leftover is stale."""
+    if _aside(target).exists() and not target.exists():
+        _aside(target).rename(target)
+    for leftover in (_aside(target), target.with_name(f".tmp-{target.name}")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _recover(folder: Path) -> None:
-    """Waits for a replacement under way, or undoes one that crashed half-way."""
-    if any(folder.glob(".old-*")):
-        # a folder that may only be read has no writer to wait for
-        with contextlib.suppress(OSError), _lock(folder) as alone:
-            if alone:
-                _sweep(folder)
+def _settle(target: Path) -> None:
+    """Waits while `target` is being replaced, or undoes a replacement that crashed half-way."""
+    until = time.monotonic() + SETTLE_S
+    while _aside(target).exists() and not target.exists() and time.monotonic() < until:
+        try:
+            with claim(target.parents[2], target.parent.name, target.name, wait=False):
+                pass
+        except locks.Taken:
+            time.sleep(0.01)  # the writer is between its two renames
+        except OSError:
+            return  # a folder that may only be read has no writer to wait for
+
+
+def _set_aside(target: Path) -> Path:
+    """Moves a damaged record to `results/damaged/<experiment>/` under a name that is free, and returns its place."""
+    folder = target.parents[2] / "damaged" / target.parent.name
+    folder.mkdir(parents=True, exist_ok=True)
+    place = next(p for n in count(1) if not (p := folder / f"{target.name}-{n}").exists())
+    return target.rename(place)
+
+
+def checkpoints(results: str | Path, fingerprint: str) -> Path:
+    """Where the networks of a run under way leave their checkpoints; they belong to the run's claim."""
+    return Path(results) / "checkpoints" / fingerprint
+
+
+# -------------------------------------------------------------------------------- integrity
+
+
+def seal(path: Path) -> None:
+    """Writes the checksums of the record in the folder `path`."""
+    (path / CHECKSUMS).write_text("".join(f"{_sum(path / name)}  {name}\n" for name in FILES), encoding="utf-8")
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the record in the folder `path`: a file that is missing or is not what was written; None
+    if nothing is."""
+    while True:
+        before = _identity(path)
+        found = _damage(path)
+        if found is None or _identity(path) == before:  # else it was replaced while we looked
+            return found
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        text = (path / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
+        lines = [f"{_sum(path / name)}  {name}" for name in FILES]
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"{Path(error.filename or path).name} cannot be read ({error.strerror})"
+    for name, line in zip(FILES, lines, strict=True):
+        if line not in text.splitlines():
+            return f"{name} differs from its checksum"
+    return None if text == "\n".join([*lines, ""]) else f"{CHECKSUMS} has been changed"
+
+
+def _identity(path: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return path.stat().st_ino
+    return None
 
 
 # -------------------------------------------------------------------------------- reading
 
 
-def _whole(path: Path) -> bool:
-    return all((path / name).is_file() for name in FILES)
-
-
 def find(results: str | Path, name: str, fingerprint: str) -> Record | None:
-    """The record of experiment `name` with this fingerprint, or None."""
+    """The record of experiment `name` with this fingerprint; None where there is none, or a damaged one."""
     path = Path(results) / "runs" / name / fingerprint
-    if not _whole(path):
-        _recover(path.parent)
-    return Record(path) if _whole(path) else None
+    if not path.exists():
+        _settle(path)
+    return Record(path) if path.exists() and damage(path) is None else None
 
 
 def records(experiment: str, results: str | Path = "results") -> list[Record]:
-    """All records of an experiment, oldest first; an empty list where there is none."""
+    """All records of an experiment, oldest first; an empty list where there is none. Damaged ones are left out,
+    with a warning."""
     folder = Path(results) / "runs" / experiment
-    if not folder.is_dir():
-        return []
-    _recover(folder)
-    whole = [Record(path) for path in folder.iterdir() if not path.name.startswith(".") and _whole(path)]
+    whole = []
+    for path in folders(folder):
+        if why := damage(path):
+            warnings.warn(f"damaged record {path} is left out: {why}", stacklevel=2)
+        else:
+            whole.append(Record(path))
     return sorted(whole, key=lambda record: (record.summary["finished"], record.fingerprint))
+
+
+def folders(experiment: Path) -> list[Path]:
+    """The folders of all records in `results/runs/<experiment>`, by fingerprint, damaged ones as well."""
+    for aside in experiment.glob(".old-*"):
+        _settle(aside.with_name(aside.name.removeprefix(".old-")))
+    return sorted(path for path in experiment.glob("[!.]*") if path.is_dir())
 
 
 def load(experiment: str, *, table: str = "cells", results: str | Path = "results", **filters: Any) -> pd.DataFrame:
@@ -380,7 +470,8 @@ def load(experiment: str, *, table: str = "cells", results: str | Path = "result
     - `filters`: a column, or a key of the configuration by its dotted name (`**{"training.steps": 4000}`),
         with a value or a list of values to keep; None keeps what is missing.
 
-    Runs whose columns differ are joined with missing values; whole numbers stay whole (`Int64`) even then.
+    Runs whose columns differ are joined with missing values; whole numbers stay whole (`Int64`) even then. Runs of
+    other code or libraries than these are in the table, with a warning that names them.
     Raises a ValueError that names what exists for an experiment without records and for an unknown column.
     """
     found = records(experiment, results)
@@ -391,7 +482,9 @@ def load(experiment: str, *, table: str = "cells", results: str | Path = "result
             f"no records of {experiment!r} in {folder}; "
             + (f"{_nearest(experiment, exist)}there are: {', '.join(exist)}" if exist else "it has none at all")
         )
-    settings = {record.fingerprint: _flat(record.config) for record in found}
+    if other := [f"{record.fingerprint} ({record.note})" for record in found if record.note]:
+        warnings.warn(f"{len(other)} of {len(found)} records of {experiment}: {', '.join(other)}", stacklevel=2)
+    settings = {record.fingerprint: flat(record.config) for record in found}
     frames = []
     for record in found:
         frame = record.table(table)
@@ -445,17 +538,21 @@ def _nearest(name: str, names: list[str]) -> str:
 
 
 def code_state() -> dict[str, Any]:
-    """What the code was: `commit` and `dirty` (None outside a git checkout) and `source`, a SHA-256 over the
-    package's own modules, by which two states compare wherever they come from."""
-    source = hashlib.sha256()
-    for path in sorted(PACKAGE_ROOT.rglob("*.py")):
-        content = path.read_bytes()
-        source.update(f"{path.relative_to(PACKAGE_ROOT).as_posix()} {len(content)}\n".encode() + content)
+    """What the code was: `commit` and `dirty` (None outside a git checkout) and `source`, see `source_hash`."""
     commit = _git("rev-parse", "HEAD")
     # results, notes and pictures that changed do not make the code another
     changes = _git("status", "--porcelain", "--", "src", "scripts", "conf", "requirements.lock")
     dirty = None if commit is None or changes is None else bool(changes)
-    return {"commit": commit, "dirty": dirty, "source": source.hexdigest()}
+    return {"commit": commit, "dirty": dirty, "source": source_hash()}
+
+
+def source_hash() -> str:
+    """SHA-256 over the package's own modules, by which two states of the code compare wherever they come from."""
+    source = hashlib.sha256()
+    for path in sorted(PACKAGE_ROOT.rglob("*.py")):
+        content = path.read_bytes()
+        source.update(f"{path.relative_to(PACKAGE_ROOT).as_posix()} {len(content)}\n".encode() + content)
+    return source.hexdigest()
 
 
 def _git(*arguments: str) -> str | None:
@@ -470,17 +567,22 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def environment() -> dict[str, Any]:
-    """Python, packages, platform and hardware; GPU and threads are torch's, where a run has loaded it."""
+@cache
+def _versions() -> dict[str, str]:
     versions = {}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def environment() -> dict[str, Any]:
+    """Python, packages, platform and hardware; GPU and threads are torch's, where a run has loaded it."""
     torch = sys.modules.get("torch")
     gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": _versions(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro import claims, records
+from repro import claims, locks
 from repro.claims import Verdict
 from repro.config import Config, experiment_module
 from repro.plotting import COLUMN
@@ -67,8 +67,10 @@ def write(found: Sequence[tuple[Config, Record | None, str]], verdicts: Sequence
         zip=zip,
         whose=whose(Path(found[0][0].results)) if found else "no",
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    with locks.hold(path.with_name(f".lock-{path.name}")):
+        temporary = path.with_name(f".tmp-{path.name}")
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
     return path
 
 
@@ -122,7 +124,6 @@ def _facts(record: Record) -> dict[str, str]:
     summary: dict[str, Any] = record.summary
     environment, code = summary["environment"], summary["code"]
     versions = environment["versions"]
-    now = records.code_state()
     return {
         "scale": f"{record.config['scale']}, seeds {', '.join(map(str, record.config['seed']))}",
         "time": f"{clock(summary['durations']['run'])}, finished {summary['finished']}",
@@ -130,9 +131,9 @@ def _facts(record: Record) -> dict[str, str]:
         "versions": f"Python {environment['python']}, "
         + ", ".join(f"{name} {versions[name]}" for name in ("torch", "numpy", "pandas") if name in versions),
         "code": (
-            "the code as it is now"
-            if code["source"] == now["source"]
-            else f"an earlier state of the code ({(code['commit'] or 'no commit')[:12]})"
+            f"not of this code and these libraries: {record.note} ({(code['commit'] or 'no commit')[:12]})"
+            if record.note
+            else "the code as it is now"
         ),
     }
 

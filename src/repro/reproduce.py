@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro import claims, compare, composition, figures, report
-from repro.cli import again
+from repro.cli import again, say_mistake
 from repro.config import Config
-from repro.errors import UserError
+from repro.errors import DiskFull, Misfortune, UserError
+from repro.locks import Taken
 from repro.progress import clock
 from repro.records import Record
 
@@ -18,10 +19,12 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
     """Runs what is not cached, draws what is recorded, judges the claims; returns the exit code.
 
     An experiment that fails prints its traceback and the others still run. The exit code is 1 then, and also where a
-    claim that was measured fails; a difference to the reference records is shown and no failure.
+    claim that was measured fails; a difference to the reference records is shown and no failure. Several processes
+    may do this at once: each run is done by one of them.
 
     Raises:
         UserError: an override that does not fit, before anything has run.
+        DiskFull: no other run would fare better.
     """
     started = time.monotonic()
     plan = figures.plan(overrides, extra)
@@ -31,12 +34,18 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
     rows: list[tuple[str, str, str, str]] = []
     failed: list[str] = []
     found: list[tuple[Config, Record | None, str]] = []
-    for config, job in plan:
+
+    def attempt(item: tuple[Config, list[str]], wait: bool) -> None:
+        config, job = item
+        command = again(job, config)
         try:
-            command = again(job, config)
-            outcome = runner.execute(config, command)
-        except UserError:
+            outcome = runner.execute(config, command, wait=wait)
+        except (UserError, DiskFull, Taken):
             raise
+        except Misfortune as misfortune:
+            say_mistake(misfortune)
+            failed.append(config.name)
+            rows.append((config.name, "failed", "", str(misfortune)))
         except Exception:
             traceback.print_exc()
             failed.append(config.name)
@@ -46,13 +55,18 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
             state = "cached" if outcome.cached else "run"
             rows.append((config.name, state, clock(outcome.seconds), numbers))
             found.append((config, outcome.record, command))
-    figures.collect([record for _, record, _ in found if record is not None])
+
+    runner.one_after_another(plan, attempt)
+    found.sort(key=lambda item: [config for config, _ in plan].index(item[0]))
+    with runner.misfortunes(plan[0][0]):
+        figures.collect([record for _, record, _ in found if record is not None])
     _table(rows)
     verdicts = claims.ledger(found)
     report.print_ledger(verdicts)
     compare.print_comparison(found, report.REFERENCE)
     if found:
-        print(f"report: {report.write(found, verdicts, Path(found[0][0].results) / 'report.html')}")
+        with runner.misfortunes(plan[0][0]):
+            print(f"report: {report.write(found, verdicts, Path(found[0][0].results) / 'report.html')}")
     print(f"all done in {clock(time.monotonic() - started)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -1,17 +1,29 @@
 """One configuration, from the cache or run anew, to a record with its figures."""
 
+import concurrent.futures.process
+import contextlib
+import errno
+import os
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from repro import records, tracking
-from repro.config import Config, experiment_module
-from repro.errors import UserError
+import pandas as pd
+
+from repro import locks, records, tracking
+from repro.config import Config, NetworkTraining, experiment_module
+from repro.errors import DiskFull, Misfortune, UserError
 from repro.progress import Progress, clock
 from repro.records import Record
+
+Item = TypeVar("Item")
+
+STAMP = ".code"  # beside a record's figures: what code has drawn them
 
 
 @dataclass(frozen=True)
@@ -23,22 +35,51 @@ class Outcome:
     seconds: float
 
 
-def execute(config: Config, command: str, *, quiet: bool = False) -> Outcome:
+def execute(config: Config, command: str, *, quiet: bool = False, wait: bool = True) -> Outcome:
     """Runs the experiment that `config` describes, unless its record exists and `config.force` is false.
 
-    A run that fails or is interrupted leaves no record; W&B shows it as failed. `command` is stored as what a
-    reader types to make the record again. `quiet` shows no progress.
+    Every run is one process's: others that want the same wait for it, and take its record. A run that fails or is
+    interrupted leaves no record; W&B shows it as failed. `command` is stored as what a reader types to make the
+    record again. `quiet` shows no progress.
+
+    Raises:
+        locks.Taken: another process is at this run, and `wait` is false.
+        UserError, Misfortune: in one line, what to do.
     """
     started = time.monotonic()
     plain = config.plain()
     fingerprint = records.fingerprint(plain)
-    found = None if config.force else records.find(config.results, config.name, fingerprint)
-    if found is not None:
-        note = _code_note(found)
-        print(f"{config.name}: cached in {found.path} (force=true runs it anew){note}", flush=True)
-        redraw_if_needed(config.module, found)
-        return Outcome(found, True, time.monotonic() - started)
+    with misfortunes(config):
+        found = None if config.force else records.find(config.results, config.name, fingerprint)
+        if found is None or _half_drawn(found):
+            with _claimed(config, fingerprint, wait):
+                # whoever had the claim before may have left the record
+                found = None if config.force else records.find(config.results, config.name, fingerprint)
+                if found is None:
+                    record = _run(config, plain, fingerprint, command, quiet)
+                    _clear(config, fingerprint)
+                    report(record)
+                    seconds = time.monotonic() - started
+                    print(f"{config.name}: done in {clock(seconds)}, record {record.path}", flush=True)
+                    return Outcome(record, False, seconds)
+                redraw_if_needed(config.module, found)
+    _tidy(config, fingerprint, found)
+    note = f"; note: {found.note}" if found.note else ""
+    print(f"{config.name}: cached in {found.path} (force=true runs it anew){note}", flush=True)
+    return Outcome(found, True, time.monotonic() - started)
 
+
+@contextlib.contextmanager
+def _claimed(config: Config, fingerprint: str, wait: bool) -> Iterator[None]:
+    try:
+        with records.claim(config.results, config.name, fingerprint, wait=wait):
+            yield
+    except locks.Taken:
+        print(f"{config.name}: another process is at it", flush=True)
+        raise
+
+
+def _run(config: Config, plain: dict[str, Any], fingerprint: str, command: str, quiet: bool) -> Record:
     print(f"{config.name}: {config.title}", flush=True)
     _prepare_torch(config)
     with tracking.start(
@@ -57,33 +98,155 @@ def execute(config: Config, command: str, *, quiet: bool = False) -> Outcome:
         run.log_curves(result.cells, result.curves)
         run.summary(result.headline)
         run.log_figures({name: path.with_suffix(".png") for name, path in figures.items()})
-    report(record)
-    seconds = time.monotonic() - started
-    print(f"{config.name}: done in {clock(seconds)}, record {record.path}", flush=True)
-    return Outcome(record, False, seconds)
+    return record
+
+
+def _tidy(config: Config, fingerprint: str, record: Record) -> None:
+    """Clears up after a killed owner, and draws anew what other code has drawn: where nobody else is at it, and if
+    it can be done."""
+    left = [*record.path.parent.glob(f".*-{fingerprint}"), records.checkpoints(config.results, fingerprint)]
+    if not any(path.exists() for path in left) and _drawn_by_this_code(record):
+        return
+    claim = records.claim(config.results, config.name, fingerprint, wait=False)
+    with contextlib.suppress(locks.Taken, OSError), claim:
+        redraw_if_needed(config.module, record)
+        _clear(config, fingerprint)
+
+
+def _clear(config: Config, fingerprint: str) -> None:
+    """Removes the checkpoints of a run that is recorded."""
+    folder = records.checkpoints(config.results, fingerprint)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()  # the last one
+
+
+def _half_drawn(record: Record) -> bool:
+    """Whether the figures are missing, or their drawing has not ended."""
+    return not (record.figures / STAMP).exists() or _temporary(record.figures).exists()
+
+
+def _drawn_by_this_code(record: Record) -> bool:
+    return not _half_drawn(record) and (record.figures / STAMP).read_text() == _stamp(record)
+
+
+def _stamp(record: Record) -> str:
+    return f"{records.source_hash()} {record.note}"
 
 
 def redraw_if_needed(module: str, record: Record) -> None:
     """Draws a record's figures beside it where they are missing or the code has changed since they were drawn."""
-    stamp = record.figures / ".code"
-    source = records.code_state()["source"]
-    if not stamp.is_file() or stamp.read_text() != source:
-        draw(module, record, record.figures)
+    if not _drawn_by_this_code(record):
+        with records.claim(record.path.parents[2], record.experiment, record.fingerprint):
+            if not _drawn_by_this_code(record):
+                draw(module, record, record.figures)
 
 
 def draw(module: str, record: Record, folder: Path) -> dict[str, Path]:
-    """Draws a record's figures as PDF and PNG into `folder`; returns their paths without suffix by name."""
+    """Draws a record's figures into `folder`; returns their paths without suffix by name.
+
+    Figures of a record of other code or libraries, or with cells that diverged, say so.
+    """
     from repro import plotting
 
-    folder.mkdir(parents=True, exist_ok=True)
     paths = {}
-    with plotting.style():
+    with plotting.style(), replacing(folder) as temporary:
         for name, figure in experiment_module(module).figures(record).items():
+            if caveats := "; ".join(_caveats(record)):
+                figure.supxlabel(caveats, fontsize=5, color="0.4")
+            plotting.save(figure, temporary / name)
             paths[name] = folder / name
-            plotting.save(figure, paths[name])
-    if folder == record.figures:
-        (folder / ".code").write_text(records.code_state()["source"])
+        if folder == record.figures:
+            (temporary / STAMP).write_text(_stamp(record))
     return paths
+
+
+def _caveats(record: Record) -> Iterator[str]:
+    if record.note:
+        yield f"record of {record.note}"
+    diverged = record.cells.get("diverged", pd.Series(dtype=bool))
+    if diverged.any():
+        yield f"{diverged.sum()} of {len(diverged)} cells diverged and are left out"
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder whose files move into `folder` at the end of the block, each of them whole."""
+    temporary = _temporary(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        folder.mkdir(exist_ok=True)
+        for path in temporary.iterdir():
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(folder: Path) -> Path:
+    return folder.with_name(f".tmp-{folder.name}")
+
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+@contextlib.contextmanager
+def misfortunes(config: Config) -> Iterator[None]:
+    """Tells what goes wrong outside the program in one line.
+
+    Raises:
+        UserError: the results folder may not be written.
+        DiskFull: the disk is full.
+        Misfortune: memory has run out, or a training process was killed.
+    """
+    try:
+        yield
+    except OSError as error:
+        where, reason = f"results={config.results}", os.strerror(error.errno or 0)
+        mine, named = Path(config.results).absolute(), Path(str(error.filename or config.results)).absolute()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"{where}: the disk is full ({reason}); free some space or name another folder, then the same command "
+                "goes on from here"
+            ) from error
+        refused = error.errno in _REFUSED or (error.errno == errno.ENOENT and not mine.exists())
+        if refused and (mine in (named, *named.parents) or named in mine.parents):
+            raise UserError(f"{where}: cannot be written ({reason}); name another folder") from error
+        raise
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise Misfortune(
+            f"{config.name}: a training process was killed, by the system if memory ran out; training.processes=1 "
+            "takes least, and the same command goes on from the last epoch"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+            raise Misfortune(f"{config.name}: out of memory on device={config.device}; {_smaller(config)}") from error
+        raise
+
+
+def _smaller(config: Config) -> str:
+    """What needs less memory."""
+    if isinstance(config.training, NetworkTraining):
+        less = f"training.batch_size below {config.training.batch_size}, model.width below {config.model.width}"
+    else:
+        less = f"fewer cells (seed, dropout.p, dropout.block_size) or model.width below {config.model.width}"
+    return f"smaller: {less}" + (", or device=cpu" if config.device == "cuda" else "")
+
+
+def one_after_another(plan: Sequence[Item], attempt: Callable[[Item, bool], None]) -> None:
+    """Calls `attempt(item, wait)` for each of `plan`. One that another process is at (`locks.Taken`) comes again
+    after the others, and is waited for once nothing else is left."""
+    left, taken = deque(plan), 0
+    while left:
+        item = left.popleft()
+        try:
+            attempt(item, taken > len(left))
+        except locks.Taken:
+            left.append(item)
+            taken += 1
+        else:
+            taken = 0
 
 
 def report(record: Record) -> None:
@@ -97,11 +260,6 @@ def report(record: Record) -> None:
 def headline(numbers: Mapping[str, Any]) -> list[str]:
     """`name value` lines, four digits."""
     return [f"{name} {'n/a' if value is None else f'{value:.4g}'}" for name, value in numbers.items()]
-
-
-def _code_note(record: Record) -> str:
-    then, now = record.summary["code"]["source"], records.code_state()["source"]
-    return "" if then == now else "; note: the code has changed since that run"
 
 
 def _prepare_torch(config: Config) -> None:

@@ -19,6 +19,7 @@ wandb is imported when a run starts and not at all with `mode=disabled`.
 
 import contextlib
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import pandas as pd
+
+from repro.errors import UserError
 
 # W&B waits longer by default: 90 s for a server that does not answer, without end for the last upload. What
 # was not uploaded by then stays in the run's folder, from where `wandb sync` sends it.
@@ -108,6 +111,17 @@ class Run:
             if not self._broken:
                 _warn(f"{_line(error)}; the run itself is not affected")
 
+    def _discard(self, directory: Path) -> None:
+        """A mistake in the command or the data leaves nothing behind."""
+        if self._run is None:
+            return
+        with contextlib.suppress(Exception):
+            shutil.rmtree(Path(self._run.dir).parent)
+        if not any((directory / "wandb").glob("*run-*")):
+            shutil.rmtree(directory / "wandb", ignore_errors=True)  # W&B's own logs are left
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # if it is empty
+
 
 @contextlib.contextmanager
 def start(
@@ -128,8 +142,10 @@ def start(
     run = Run(config, wandb_run)
     try:
         yield run
-    except BaseException:
+    except BaseException as error:
         run._finish(exit_code=1)
+        if isinstance(error, UserError):
+            run._discard(Path(directory))
         raise
     run._finish(exit_code=0)
 

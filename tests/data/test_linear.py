@@ -140,7 +140,7 @@ def test_all_of_mnist(monkeypatch):
 @pytest.mark.parametrize("root", [None, "nowhere"])
 def test_missing_files_are_the_users_mistake(root, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"data\.root = .* holds no MNIST .*data\.source=mnist5k") as error:
+    with pytest.raises(UserError, match=r"data\.root=.*: holds no MNIST .*data\.source=mnist5k") as error:
         linear.load(digits(source="mnist", root=root))
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())

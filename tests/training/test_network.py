@@ -1,6 +1,9 @@
 """The deep loop: its loss, its resumption after a kill, and several processes against one."""
 
+import hashlib
+import io
 import math
+import pickle
 import signal
 import subprocess
 import sys
@@ -150,6 +153,83 @@ def test_a_checkpoint_of_other_code_is_not_resumed(tmp_path):
     changed = task(TRAINING.model_copy(update={"learning_rate": 0.01}), checkpoint=path, code="new")
     assert same(train(changed).rows, train(replace(changed, checkpoint=None)).rows)
     assert not list(tmp_path.glob("*.tmp*"))
+
+
+def interrupted(path, images):
+    """Trains with a checkpoint at `path` until so many images have passed."""
+
+    class Killed(Exception):
+        pass
+
+    done = 0
+
+    def stop(count):
+        nonlocal done
+        done += count
+        if done > images:
+            raise Killed
+
+    work = task(checkpoint=path, code="this code")
+    with pytest.raises(Killed):
+        fit(fabric_of(TRAINING, "cpu"), work, deep.Measurement(deep.Job(work, "cpu", 2, 64), "cpu"), stop)
+    return work
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "empty"])
+@pytest.mark.parametrize(("hurt", "goes_on_at"), [([".pt"], 1), ([".pt", ".previous"], 0), ([".previous"], 2)])
+def test_a_damaged_checkpoint_is_named_and_the_last_good_one_taken(tmp_path, capsys, how, hurt, goes_on_at):
+    work = interrupted(tmp_path / "0.pt", 140)  # in the third epoch
+    for suffix in hurt:
+        path = tmp_path / f"0{suffix}"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes({"truncated": content[:-7], "flipped": content, "empty": b""}[how])
+    images = []
+    resumed = deep._train(deep.Job(work, "cpu", 2, 64), 1, images.append)
+    assert sum(images) == (3 - goes_on_at) * 64
+    assert same(resumed.rows, train(task()).rows)
+    said = [f"warning: damaged checkpoint {tmp_path / '0'}{suffix} is ignored" for suffix in hurt if goes_on_at < 2]
+    assert capsys.readouterr().err.splitlines() == said
+
+
+def test_a_kill_between_the_two_renames_loses_no_epoch(tmp_path):
+    work = interrupted(tmp_path / "0.pt", 140)
+    (tmp_path / "0.pt").replace(tmp_path / "0.previous")
+    images = []
+    resumed = deep._train(deep.Job(work, "cpu", 2, 64), 1, images.append)
+    assert sum(images) == 64
+    assert same(resumed.rows, train(task()).rows)
+
+
+def test_nothing_is_unpickled_from_a_checkpoint(tmp_path, capsys):
+    class Harm:
+        def __reduce__(self):
+            return print, ("harm done",)
+
+    content = io.BytesIO()
+    torch.save({"code": Harm()}, content)
+    (tmp_path / "0.pt").write_bytes(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+    with pytest.raises(pickle.UnpicklingError):
+        train(task(checkpoint=tmp_path / "0.pt"))
+    assert "harm" not in capsys.readouterr().out
+    content.seek(0)
+    torch.load(content, weights_only=False)  # the control
+    assert "harm" in capsys.readouterr().out
+
+
+def test_a_network_that_diverges_is_given_up(tmp_path):
+    """Its rows end with the epoch in which its loss ceased to be finite, also when it is resumed."""
+    wild = TRAINING.model_copy(update={"learning_rate": 1e30, "clip_norm": None, "epochs": 5})
+    images = []
+    work = task(wild, checkpoint=tmp_path / "0.pt", code="this code")
+    found = deep._train(deep.Job(work, "cpu", 2, 64), 1, images.append)
+    assert sum(images) == 64
+    assert [row["epoch"] for row in found.rows] == [0, 1]
+    assert math.isnan(found.rows[-1]["deterministic"])
+    assert same(deep._train(deep.Job(work, "cpu", 2, 64), 1, images.append).rows, found.rows)
+    assert sum(images) == 64
+    table = deep.final(deep.curves([found, train(task())]))
+    assert table.diverged.tolist() == [True, False]
 
 
 def test_a_batch_larger_than_the_training_set_is_refused():

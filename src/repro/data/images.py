@@ -75,9 +75,17 @@ def load(config: ImageData) -> Images:
     """The images that `config` describes: read, split, thinned to its subset and its imbalance.
 
     Raises:
-        UserError: files that are not there, or classes too small for what is asked.
+        UserError: files that are not there or cannot be read, images of several shapes, labels that are no classes,
+            or classes too small for what is asked.
     """
-    train, test = _READERS[config.kind](config)
+    try:
+        train, test = _READERS[config.kind](config)
+    except UserError:
+        raise
+    except Exception as error:  # readers of damaged files stumble over them in as many ways as there are damages
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"data.root={config.root}: cannot be read as {config.kind} ({reason})") from error
+    _check(train, test)
     generator = torch.Generator().manual_seed(config.seed)
     if test is None:
         train, test = held_out_split(train, config.held_out, generator)
@@ -98,6 +106,20 @@ def load(config: ImageData) -> Images:
     mean = share @ levels
     std = (share @ levels.square() - mean.square()).clamp_min(1e-12).sqrt()
     return Images(train, test, targets, mean.float(), std.float())
+
+
+def _check(train: ImageSet, test: ImageSet | None) -> None:
+    parts = [part for part in (train, test) if part is not None]
+    if any(len(part) == 0 for part in parts):
+        raise UserError(f"data: there are {len(train)} training images and {len(test or ())} test images")
+    shapes = {tuple(part.images.shape[1:]) for part in parts}
+    if len(shapes) > 1:
+        raise UserError(
+            f"data: training and test images must have one shape, got {' and '.join(map(str, sorted(shapes)))}"
+        )
+    every = torch.cat([part.labels for part in parts])
+    if (worst := int(every.min())) < 0 or (worst := int(every.max())) >= len(every):
+        raise UserError(f"data: label {worst}: labels must be 0 … number of classes − 1")
 
 
 # ---------------------------------------------------------------------- choosing images
@@ -235,8 +257,15 @@ def _read_parquet(files: list[Path]) -> ImageSet:
         raise UserError(
             f"{files[0]}: needs columns img or image, and label or fine_label; it has {', '.join(map(str, table))}"
         )
+    if not pd.api.types.is_integer_dtype(table[label]) or table[label].isna().any():
+        raise UserError(f"{files[0]}: column {label} must hold whole numbers, none missing; it is {table[label].dtype}")
+    encoded = [cell.get("bytes") if isinstance(cell, dict) else None for cell in table[image]]
+    if (row := next((n for n, content in enumerate(encoded) if not isinstance(content, bytes)), None)) is not None:
+        raise UserError(
+            f"{files[0]}: column {image} must hold {{bytes, path}} with the image's bytes; row {row} does not"
+        )
     with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(lambda cell: _pixels(cell["bytes"]), table[image]))
+        pictures = list(pool.map(_pixels, encoded, [f"{files[0]}, row {row}" for row in range(len(encoded))]))
     return _stacked(pictures, table[label].to_numpy(np.int64), files[0])
 
 
@@ -246,6 +275,9 @@ def _image_folder(config: ImageData) -> tuple[ImageSet, ImageSet | None]:
     names = sorted(path.name for path in splits[0].iterdir() if path.is_dir()) if splits[0].is_dir() else []
     if not names:
         raise UserError(f"data.root={root}: holds no folder for each class")
+    for path in splits[-1].iterdir() if splits[-1].is_dir() else ():
+        if path.is_dir() and path.name not in names:
+            raise UserError(f"{path}: a class that {splits[0]} does not have; it has {', '.join(names)}")
 
     def read(folder: Path) -> ImageSet:
         files = [
@@ -257,17 +289,22 @@ def _image_folder(config: ImageData) -> tuple[ImageSet, ImageSet | None]:
         if not files:
             raise UserError(f"data.root={root}: holds no images in {folder}")
         with ThreadPoolExecutor() as pool:
-            pictures = list(pool.map(lambda file: _pixels(file[0].read_bytes(), config.image_size), files))
+            pictures = list(
+                pool.map(lambda file: _pixels(file[0].read_bytes(), str(file[0]), config.image_size), files)
+            )
         return _stacked(pictures, np.array([label for _, label in files]), folder)
 
     return read(splits[0]), (read(splits[1]) if len(splits) == 2 and splits[1].is_dir() else None)
 
 
-def _pixels(encoded: bytes, side: int | None = None) -> np.ndarray:
+def _pixels(encoded: bytes, source: str, side: int | None = None) -> np.ndarray:
     """An encoded picture as bytes (height, width, 3), resized to `side` × `side` where that is given."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
+    try:
+        picture = Image.open(io.BytesIO(encoded)).convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's word for a broken PNG
+        raise UserError(f"{source}: not an image that can be read") from error
     return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR) if side else picture)
 
 

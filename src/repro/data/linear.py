@@ -30,9 +30,14 @@ def load(config: SyntheticData | DigitHalves) -> LinearData:
     """The data that `config` describes.
 
     Raises:
-        UserError: files that are not there.
+        UserError: files that are not there or cannot be read; numbers that are not finite, or all equal.
     """
     X, Y = synthetic(config) if isinstance(config, SyntheticData) else digit_halves(config)
+    for name, matrix in (("inputs X", X), ("targets Y", Y)):
+        if not matrix.isfinite().all():
+            raise UserError(f"data: the {name} have values that are not finite")
+        if not matrix.any():
+            raise UserError(f"data: the {name} do not vary")
     if config.whiten:
         X = whiten(X)
     return LinearData(X / torch.linalg.matrix_norm(X, 2), Y / torch.linalg.matrix_norm(Y, 2))
@@ -64,7 +69,7 @@ def digit_halves(config: DigitHalves) -> tuple[Float[Tensor, "b N"], Float[Tenso
     return pixels[:392], pixels[392:]
 
 
-def mnist(root: str | None) -> UInt8[Tensor, "60000 28 28"]:
+def mnist(root: str | None) -> UInt8[Tensor, "N 28 28"]:
     """MNIST's training images from torchvision's layout, `root`/MNIST/raw/….
 
     Raises:
@@ -73,12 +78,16 @@ def mnist(root: str | None) -> UInt8[Tensor, "60000 28 28"]:
     from torchvision.datasets import MNIST
 
     try:
-        return MNIST(Path(root or "data"), download=False).data
-    except RuntimeError:
+        found = MNIST(Path(root or "data"), download=False).data
+    except Exception as error:
+        reason = "" if isinstance(error, RuntimeError) else f", or damaged ones ({error})"
         raise UserError(
-            f"data.root = {root or 'data'!r} holds no MNIST (expected MNIST/raw/train-images-idx3-ubyte below it); "
+            f"data.root={root or 'data'}: holds no MNIST (MNIST/raw/train-images-idx3-ubyte){reason}; "
             "data.source=mnist5k needs no files"
-        ) from None
+        ) from error
+    if found.shape[1:] != (28, 28):
+        raise UserError(f"data.root={root or 'data'}: images must be 28 × 28, got {tuple(found.shape[1:])}")
+    return found
 
 
 def whiten(X: Float[Tensor, "b N"]) -> Float[Tensor, "rank N"]:

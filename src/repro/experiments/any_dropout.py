@@ -34,7 +34,7 @@ def run(cfg: Config, progress: Progress) -> Result:
         data, cells, cfg, progress, cfg.options.monte_carlo_masks, "any dropout"
     )
     arrays = {f"relative_covariance_{i}": c.masks.relative_covariance.numpy() for i, c in enumerate(cells)}
-    return Result(table, curves, arrays, linear.agreement(curves))
+    return Result(linear.mark_diverged(table, curves), curves, arrays, linear.agreement(curves))
 
 
 CAPTIONS = {
@@ -48,10 +48,11 @@ CAPTIONS = {
 
 
 def figures(record: Record) -> dict[str, "Figure"]:
+    from repro import plotting
     from repro.experiments.linear_figures import objective_curves, standard_distances
 
     curves = record.table("curves")
-    panels = {TITLES[s]: rows for s, rows in curves.groupby("scheme", sort=False)}
+    panels = {TITLES[s]: plotting.surviving(rows) for s, rows in curves.groupby("scheme", sort=False)}
     lines = {theta: rf"$\theta = {theta:g}$" for theta in sorted(curves.retain.unique())}
     return {
         "objective": objective_curves(panels, "retain", lines),

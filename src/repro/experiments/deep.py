@@ -1,21 +1,22 @@
 """What the deep experiments share: networks trained side by side, each measured along its training."""
 
 import os
-import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import isfinite, nan
-from pathlib import Path
+from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from repro import records
 from repro.config import DeepConfig
+from repro.errors import UserError
 from repro.progress import Progress
+from repro.signals import children_ignore_ctrl_c
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,9 +58,15 @@ def train_all(jobs: Sequence[Job], cfg: DeepConfig, progress: Progress) -> list[
     """Train all networks, on a CPU several at a time in processes of their own.
 
     Every epoch leaves a checkpoint under `results/checkpoints/`; the same command goes on from there, with the same
-    numbers, and a run that ends well removes them.
+    numbers. Whoever records the run removes them.
+
+    Raises:
+        UserError: batches larger than the training set.
     """
-    folder = Path(cfg.results) / "checkpoints" / records.fingerprint(cfg.plain())
+    count, batch = len(jobs[0].task.images.train), cfg.training.batch_size
+    if batch > count:
+        raise UserError(f"training.batch_size={batch}: must be at most {count}, the training images")
+    folder = records.checkpoints(cfg.results, records.fingerprint(cfg.plain()))
     code = records.code_state()["source"]
     jobs = [
         replace(job, task=replace(job.task, checkpoint=folder / f"{number}.pt", code=code))
@@ -70,8 +77,7 @@ def train_all(jobs: Sequence[Job], cfg: DeepConfig, progress: Progress) -> list[
     if resumed:
         progress.say(f"going on from the checkpoints of {resumed} networks in {folder}")
     processes, threads = _shares(cfg, len(jobs))
-    batch = cfg.training.batch_size
-    total = sum(len(job.task.images.train) // batch * batch * cfg.training.epochs for job in jobs)
+    total = len(jobs) * (count // batch * batch) * cfg.training.epochs
     with progress.phase(f"{len(jobs)} networks, images", total=total) as bar:
         done = 0
 
@@ -86,7 +92,9 @@ def train_all(jobs: Sequence[Job], cfg: DeepConfig, progress: Progress) -> list[
             trained = _side_by_side(jobs, processes, threads, advance)
     seconds = time.monotonic() - started
     progress.say(f"{done / seconds:,.0f} images/s on {processes} × {threads} threads, {cfg.device}")
-    shutil.rmtree(folder, ignore_errors=True)
+    for number, network in enumerate(trained):
+        if not isfinite(network.rows[-1]["deterministic"]):
+            progress.say(f"network {number} diverged, and was stopped after epoch {network.rows[-1]['epoch']:.0f}")
     return trained
 
 
@@ -196,7 +204,8 @@ def _side_by_side(jobs: Sequence[Job], processes: int, threads: int, advance: Ad
     counter = context.Value("q", 0)
     shown = 0
     with ProcessPoolExecutor(processes, context, _begin, (counter,)) as pool:
-        futures = [pool.submit(_train_in_process, job, threads) for job in jobs]
+        with children_ignore_ctrl_c():
+            futures = [pool.submit(_train_in_process, job, threads) for job in jobs]
         waiting = set(futures)
         try:
             while waiting:
@@ -223,6 +232,7 @@ def _begin(counter: Any) -> None:
     from multiprocessing.connection import wait
 
     _counter = counter
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # at once, also from within a library
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -239,6 +249,13 @@ def _train_in_process(job: Job, threads: int) -> Trained:
             _counter.value += images
 
     return _train(job, threads, advance)
+
+
+def final(curves: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each cell, and whether the cell `diverged`: its loss or its objective is not finite."""
+    last = curves.drop_duplicates("cell", keep="last").drop(columns=["cell", "step"]).reset_index(drop=True)
+    numbers = last[["train_loss", "deterministic"]]
+    return last.assign(diverged=(numbers.isna() | numbers.isin([inf, -inf])).any(axis=1))
 
 
 def curves(trained: Sequence[Trained]) -> pd.DataFrame:

@@ -78,8 +78,8 @@ def run(cfg: Config, progress: Progress) -> Result:
     trained = deep.train_all(jobs, cfg, progress)
     curves = deep.curves(trained)
     table = pd.DataFrame(rows).rename_axis("cell").reset_index()
-    final = curves[curves.step == cfg.training.epochs].reset_index(drop=True)
-    table = table.assign(**{column: final[column] for column in final if column not in ("cell", "step")})
+    final = deep.final(curves)
+    table = table.assign(**{column: final[column] for column in final})
     return Result(table, curves, {}, _headline(table))
 
 
@@ -118,10 +118,12 @@ def differences(curves: pd.DataFrame, column: str) -> pd.DataFrame:
     """disjoint − original of `column` at the same place, block size, θ, seed and epoch: `difference`."""
     keys = ["place", "block_size", "retain", "seed", "step"]
     pair = curves[curves.scheme != "none"].pivot_table(index=keys, columns="scheme", values=column)
+    pair = pair.reindex(columns=["disjoint", "original"])  # all of one may have diverged
     return (pair.disjoint - pair.original).rename("difference").reset_index()
 
 
 def _headline(table: pd.DataFrame) -> dict[str, float]:
+    diverged, table = float(table.diverged.sum()), table[~table.diverged]
     found = {"test accuracy, no dropout": float(table.test_accuracy[table.scheme == "none"].mean())}
     final = table.assign(step=0)
     for place in (place for place in PLACES if place in set(table.place)):
@@ -133,7 +135,7 @@ def _headline(table: pd.DataFrame) -> dict[str, float]:
         gap = gap.difference[gap.place == place]
         found[f"disjoint - original, test accuracy, {place}"] = float(gap.mean())
         found[f"its standard error over seeds, {place}"] = float(gap.sem()) if len(gap) > 1 else float("nan")
-    return found
+    return found | {"diverged networks": diverged}
 
 
 # ---------------------------------------------------------------------- claims
@@ -229,11 +231,12 @@ def _curves(curves: pd.DataFrame, column: str, label: str, *, log: bool) -> "Fig
     from repro import plotting
 
     curves = curves[curves.step > 0]
-    bare = curves[curves.scheme == "none"]
+    bare = plotting.surviving(curves[curves.scheme == "none"])
     dropped = curves[curves.scheme != "none"]
     groups = list(dropped.groupby(["place", "block_size", "retain"], sort=False))
     figure, axes = plotting.panels(len(groups), columns=3, sharey=True)
     for axis, ((place, size, retain), rows) in zip(axes, groups, strict=True):
+        rows = plotting.surviving(rows)
         lines = {"none": bare, **{s: rows[rows.scheme == s] for s in ("disjoint", "original")}}
         if log:
             axis.set_yscale("log")

@@ -29,7 +29,7 @@ def run(cfg: Config, progress: Progress) -> Result:
     data = load(cfg.data)
     cells, table = linear.grid(cfg)
     curves = linear.stochastic_and_deterministic(data, cells, cfg, progress, cfg.options.monte_carlo_masks, "DropBlock")
-    return Result(table, curves, {}, linear.agreement(curves))
+    return Result(linear.mark_diverged(table, curves), curves, {}, linear.agreement(curves))
 
 
 CAPTIONS = {
@@ -44,10 +44,11 @@ CAPTIONS = {
 
 
 def figures(record: Record) -> dict[str, "Figure"]:
+    from repro import plotting
     from repro.experiments.linear_figures import objective_curves, standard_distances
 
     curves = record.table("curves")
-    panels = {f"$r = {r}$": rows for r, rows in curves.groupby("block_size")}
+    panels = {f"$r = {r}$": plotting.surviving(rows) for r, rows in curves.groupby("block_size")}
     lines = {theta: rf"$\theta = {theta:g}$" for theta in sorted(curves.retain.unique())}
     return {
         "objective": objective_curves(panels, "retain", lines),

@@ -43,6 +43,7 @@ def run(cfg: Config, progress: Progress) -> Result:
             curves.append(rows.assign(cell=rows.cell + first))
             first += len(table)
     cells_table, all_curves = pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True)
+    cells_table = linear.mark_diverged(cells_table, all_curves)
     return Result(cells_table, all_curves, {}, _headline(all_curves.merge(cells_table, on="cell")))
 
 
@@ -119,11 +120,12 @@ CAPTIONS = {
 
 
 def figures(record: Record) -> dict[str, "Figure"]:
+    from repro import plotting
     from repro.experiments.linear_figures import objective_curves, standard_distances
 
     curves = record.table("curves")
     panels = {
-        f"masks on ${scheme[-1]}$, {'whitened' if whitened else 'correlated'} $X$": rows
+        f"masks on ${scheme[-1]}$, {'whitened' if whitened else 'correlated'} $X$": plotting.surviving(rows)
         for (scheme, whitened), rows in curves.groupby(["scheme", "whitened"], sort=False)
         if scheme != "bernoulli"
     }

@@ -57,9 +57,9 @@ def run(cfg: Config, progress: Progress) -> Result:
     target, theory = closed_forms(images, table)
     measured = np.stack([t.singular_values for t in trained])
     energy = float((target**2).sum())
-    final = curves[curves.step == cfg.training.epochs].reset_index(drop=True)
+    final = deep.final(curves)
     table = table.assign(
-        **{column: final[column] for column in final if column not in ("cell", "step")},
+        **{column: final[column] for column in final},
         closed_form=theory["objective"] / energy,
         gap=final.deterministic - theory["objective"] / energy,
         closed_form_rank=(theory["singular_values"] > 0).sum(1),
@@ -178,6 +178,7 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
 
 def _headline(table: pd.DataFrame, curves: pd.DataFrame) -> dict[str, float]:
     found = linear.agreement(curves.dropna(subset="monte_carlo")) if "monte_carlo" in curves else {}
+    diverged, table = float(table.diverged.sum()), table[~table.diverged]
     light = table[(table.retain >= 0.5) & (table.scheme != "none")]
     for size, rows in light.groupby("block_size"):
         found[f"singular value error at theta >= 0.5, r = {size}"] = float(rows.singular_value_error.max())
@@ -187,7 +188,7 @@ def _headline(table: pd.DataFrame, curves: pd.DataFrame) -> dict[str, float]:
     bare = table[table.scheme == "none"]
     if len(bare):
         found["test accuracy without dropout"] = float(bare.test_accuracy.mean())
-    return found
+    return found | {"diverged networks": diverged}
 
 
 # ---------------------------------------------------------------------- claims
@@ -360,8 +361,12 @@ CAPTIONS = {
 
 
 def figures(record: Record) -> dict[str, "Figure"]:
-    curves = record.table("curves")
+    from repro import plotting
+
+    curves = plotting.surviving(record.table("curves"))
     dropped = curves[curves.scheme != "none"].copy()
+    if dropped.empty:  # all diverged
+        return {}
     panels = {f"$r = {r}$": rows for r, rows in dropped.groupby("block_size")}
     lines = {theta: rf"$\theta = {theta:g}$" for theta in sorted(dropped.retain.unique())}
     return {
@@ -413,7 +418,7 @@ def _spectra(record: Record) -> "Figure":
 
     from repro import plotting
 
-    cells, arrays = record.cells, record.arrays
+    cells, arrays = plotting.surviving(record.cells), record.arrays
     largest = arrays["target"][0]
     groups = list(cells.groupby(["scheme", "block_size"], sort=False))
     thetas = sorted(cells.retain[cells.scheme != "none"].unique())
@@ -457,7 +462,7 @@ def _shrinkage(record: Record) -> "Figure":
     """Ordering in p: Σσ(U g(X)) / Σσ(Y) against p, closed form as lines."""
     from repro import plotting
 
-    cells, arrays = record.cells, record.arrays
+    cells, arrays = plotting.surviving(record.cells), record.arrays
     total = arrays["target"].sum()
     figure, (axis,) = plotting.panels(1)
     dropped = cells[cells.scheme != "none"]

@@ -223,8 +223,17 @@ def monte_carlo(
     return mean, error, again
 
 
+def mark_diverged(table: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """`table` with the column `diverged`: whether a cell's objectives stopped being finite in either training."""
+    last = curves[curves.step == curves.step.max()].set_index("cell")[["deterministic", "deterministic_training"]]
+    finite = last[last.abs() < float("inf")].notna().all(axis=1)
+    return table.assign(diverged=~table.cell.map(finite).astype(bool))
+
+
 def agreement(curves: pd.DataFrame) -> dict[str, float]:
-    """How far the stochastic objective lies from the deterministic one, over all logged steps and cells."""
+    """How far the stochastic objective lies from the deterministic one, over all logged steps and cells where they
+    are finite."""
+    curves = curves[(curves.monte_carlo - curves.deterministic).abs() < float("inf")]
     distance = (curves.monte_carlo - curves.deterministic).abs()
     standard = distance / curves.standard_error
     return {

@@ -13,8 +13,11 @@ Every epoch draws its order, augmentation and masks from generators seeded by (s
 an epoch's start goes on with the same numbers, and nothing about generators has to be stored.
 """
 
+import hashlib
+import io
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +100,7 @@ def fit(
     Returns:
         Rows with `epoch`, `train_loss` (mean over the epoch's batches, per sample, of the loss that was
         descended; NaN at epoch 0) and what `measure` returned. The network of the last epoch is what `measure` saw
-        last.
+        last. A network whose loss is no longer finite is given up at the end of that epoch: its rows end there.
     """
     training, images = task.training, task.images.to(fabric.device)
     rank, processes = fabric.global_rank, fabric.world_size
@@ -121,10 +124,11 @@ def fit(
     peak = training.learning_rate / _amplification(task.masks, training)
     total = training.epochs * steps
     main = rank == 0
+    end = first if first and _diverged(rows) else training.epochs
     if main and first == 0:
         rows.append({"epoch": 0.0, "train_loss": math.nan} | measure(0, wrapped.network.eval()))
 
-    for epoch in range(first, training.epochs):
+    for epoch in range(first, end):
         wrapped.train()
         draw = seeded_generator(f"augmentation {task.seed} {epoch}", fabric.device)
         for number, module in enumerate(masked):
@@ -158,10 +162,16 @@ def fit(
             rows.append(row | measure(epoch + 1, wrapped.network))
             _save(task, wrapped, optimizer, rows, epoch + 1)
         fabric.barrier()
-    if main and first == training.epochs:
+        if not math.isfinite(row["train_loss"]):
+            break
+    if main and first == end:
         wrapped.eval()
         measure(first, wrapped.network)  # a finished checkpoint: measure sees the last network all the same
     return rows
+
+
+def _diverged(rows: list[Row]) -> bool:
+    return not math.isfinite(rows[-1]["train_loss"])
 
 
 class _Loss(nn.Module):
@@ -251,7 +261,8 @@ def order_of(count: int, seed: int, epoch: int) -> Int[Tensor, " N"]:
 
 
 def _save(task: Task, module: nn.Module, optimizer: Any, rows: list[Row], epoch: int) -> None:
-    """Written beside its place and moved there: a crash leaves the old checkpoint or the new one, whole."""
+    """Written beside its place and moved there, the one before kept: a crash leaves one of them whole. The last
+    bytes are the SHA-256 of the others."""
     if task.checkpoint is None:
         return
     state = {
@@ -261,22 +272,40 @@ def _save(task: Task, module: nn.Module, optimizer: Any, rows: list[Row], epoch:
         "network": module.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    content = io.BytesIO()
+    torch.save(state, content)
     task.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    temporary = task.checkpoint.with_suffix(f".tmp{os.getpid()}")
+    temporary = task.checkpoint.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        torch.save(state, file)
+        file.write(content.getbuffer())
+        file.write(hashlib.sha256(content.getbuffer()).digest())
         file.flush()
         os.fsync(file.fileno())
+    if task.checkpoint.exists():
+        task.checkpoint.replace(_previous(task.checkpoint))
     temporary.replace(task.checkpoint)
 
 
+def _previous(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(".previous")
+
+
 def _resume(task: Task, module: nn.Module, optimizer: Any) -> tuple[list[Row], int]:
-    """Loads the checkpoint where there is one of the same code and configuration: its rows, and the next epoch."""
-    if task.checkpoint is None or not task.checkpoint.is_file():
-        return [], 0
-    state = torch.load(task.checkpoint, map_location="cpu", weights_only=True)
-    if state["code"] != task.code:
-        return [], 0
-    module.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["rows"], state["epoch"]
+    """Loads the last good checkpoint of the same code and configuration, if any: its rows, and the next epoch."""
+    for path in (task.checkpoint, task.checkpoint and _previous(task.checkpoint)):
+        if path is None or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+            print(f"warning: damaged checkpoint {path} is ignored", file=sys.stderr, flush=True)
+            path.unlink(missing_ok=True)  # else it would become the one before
+            continue
+        state = torch.load(io.BytesIO(content[:-_DIGEST]), map_location="cpu", weights_only=True)
+        if state["code"] == task.code:
+            module.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            return state["rows"], state["epoch"]
+    return [], 0
+
+
+_DIGEST = hashlib.sha256().digest_size

@@ -104,7 +104,8 @@ def train(
 ) -> tuple[Float[Tensor, "cells a d"], Float[Tensor, "cells b d"]]:
     """Train every cell by SGD on its stochastic objective, or by gradient descent on its deterministic one.
 
-    Precision and device are those of `problem`. A cell that diverges becomes NaN and leaves the others alone.
+    Precision and device are those of `problem`. A cell that diverges is no longer finite and leaves the others alone;
+    where all of a shard have, nothing more is computed.
 
     Args:
         problem: the data's moments.
@@ -159,6 +160,8 @@ class _Shard:
 
     def run(self, begin: int, end: int) -> None:
         """Do the updates number `begin` to `end` − 1."""
+        if not (self.U.isfinite().all((1, 2)) & self.V.isfinite().all((1, 2))).any():
+            return
         momentum = self.schedule.momentum
         for step in range(begin, end):
             gradient_U, gradient_V = self._gradient(self.U, self.V)

@@ -1,0 +1,188 @@
+"""make chaos: reproduce-all by two runners at once, killed (SIGKILL) over and over, its files damaged in between.
+
+At the end of every round the records must be those of a run that nobody disturbed, byte for byte but for times:
+none lost, none double, nothing temporary left, and every record that was set aside is a damaged one.
+
+    python tests/chaos/chaos.py [--kills 120] [--seed 0]
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repro import cli, composition, records
+
+CONF = Path(__file__).parent / "conf"
+SMALL = ("chaos_collapse", "chaos_objective", "chaos_networks")
+FULL = (*composition.experiments(), *SMALL, "chaos_side_by_side")
+RUNNERS = 2
+BETWEEN_KILLS_S = 2.5  # on average; a run of the smoke scale takes a second or a few
+BOTH = 0.35  # so many kills hit both runners at once, and are followed by damage to a file
+PATIENCE_S = 600  # for runners that are left alone
+VOLATILE = ("durations", "finished", "command", "environment", "code")  # what two equal runs may differ in
+
+# Runners are forked from a server that has imported what they need: else most kills would hit an import.
+runner_processes = multiprocessing.get_context("forkserver")
+PRELOAD = ["repro.reproduce", "repro.experiments.deep", "repro.training.sweep", "repro.training.network", "torch"]
+
+
+@dataclass
+class Tally:
+    """What was done and seen."""
+
+    kills: int = 0
+    at: Counter[str] = field(default_factory=Counter)
+    damaged: Counter[str] = field(default_factory=Counter)
+    rounds: int = 0
+    set_aside: int = 0
+    compared: int = 0
+
+
+def run(log: Path, arguments: list[str]) -> None:
+    """A runner, in its own process."""
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.exit(cli.reproduce_all("", arguments))
+
+
+def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int) -> Tally:
+    """Rounds in `folder` until `kills` runners have been killed.
+
+    Raises:
+        AssertionError: a runner that failed by itself, or a round that did not end as an undisturbed run does.
+    """
+    chance, tally = random.Random(seed), Tally()
+    runner_processes.set_forkserver_preload(PRELOAD)
+    common = ["--config-dir", str(CONF), f"experiment={','.join(experiments)}", "scale=smoke", "tracking.mode=disabled"]
+
+    def start(results: Path) -> Any:
+        process = runner_processes.Process(
+            target=run, args=(results.with_suffix(".log"), [*common, f"results={results}"])
+        )
+        process.start()
+        return process
+
+    clean = folder / "clean"
+    finish([start(clean)], clean)
+    while tally.kills < kills:
+        tally.rounds += 1
+        results = folder / f"round{tally.rounds}"
+        runners = [start(results) for _ in range(RUNNERS)]
+        while tally.kills < kills and all(process.exitcode is None for process in runners):
+            time.sleep(chance.expovariate(1 / BETWEEN_KILLS_S))
+            both = chance.random() < BOTH
+            for number in range(RUNNERS) if both else [chance.randrange(RUNNERS)]:
+                if runners[number].exitcode is None:
+                    os.kill(runners[number].pid, signal.SIGKILL)
+                    tally.kills += 1
+                runners[number].join()
+            dead = all(process.exitcode is not None for process in runners)
+            if dead:
+                tally.at[stage(results)] += 1
+                tally.damaged.update(hurt(results, chance))
+            runners = [start(results) if process.exitcode == -signal.SIGKILL else process for process in runners]
+        finish(runners, results)
+        finish([start(results)], results)  # heals what was damaged after the last look at it
+        tally.set_aside += compare(results, clean)
+        tally.compared += len(experiments)
+    return tally
+
+
+def stage(results: Path) -> str:
+    """What the dead runners were at, as far as their files tell."""
+    names = {path.name for path in results.rglob("*")}
+    for sign, what in (
+        (".tmp-figures", "drawing"),
+        (".tmp-", "writing"),
+        (".tmp", "writing a checkpoint"),
+        (".pt", "training networks"),
+        (".lock-", "running"),
+    ):
+        if any(sign in name for name in names):
+            return what
+    return "between runs"
+
+
+def hurt(results: Path, chance: random.Random) -> list[str]:
+    """Cuts off or flips a bit of one file of a record or of a checkpoint."""
+    stored = [path for path in results.glob("runs/*/[!.]*/*") if path.is_file()]
+    trained = [path for path in results.glob("checkpoints/*/*") if path.suffix in (".pt", ".previous")]
+    # as often the one as the other, whatever there is more of
+    groups = [(kind, paths) for kind, paths in (("record", stored), ("checkpoint", trained)) if paths]
+    if not groups:
+        return []
+    kind, paths = chance.choice(groups)
+    path = chance.choice(sorted(paths))
+    content = bytearray(path.read_bytes())
+    if not content:
+        return []
+    place = chance.randrange(len(content))
+    if chance.random() < 0.5:
+        path.write_bytes(content[:place])
+        return [f"{kind} truncated"]
+    content[place] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+    return [f"{kind} flipped"]
+
+
+def finish(runners: list[Any], results: Path) -> None:
+    """Waits for runners that nobody kills any more; all must succeed."""
+    for process in runners:
+        process.join(PATIENCE_S)
+        log = results.with_suffix(".log").read_text(errors="replace")
+        assert process.exitcode == 0, f"a runner ended with {process.exitcode}:\n{log[-5000:]}"
+
+
+def compare(results: Path, clean: Path) -> int:
+    """Checks that `results` ended as `clean` did, and returns how many records were set aside."""
+    expected = {path.relative_to(clean) for path in clean.rglob("*") if path.is_file()}
+    found = {path.relative_to(results) for path in results.rglob("*") if path.is_file()}
+    aside = {path for path in found if path.parts[0] == "damaged"}
+    assert found - aside == expected, f"lost {expected - found}, left behind {found - aside - expected}"
+    assert not (results / "checkpoints").exists()
+    for path in sorted(expected):
+        if path.name not in ("config.yaml", "summary.json", records.CHECKSUMS, "report.html"):  # they hold times
+            assert (results / path).read_bytes() == (clean / path).read_bytes(), f"{results / path} differs"
+    for path in clean.glob("runs/*/*"):
+        record = records.Record(results / path.relative_to(clean))
+        assert records.damage(record.path) is None, record.path
+        assert record.config | {"results": ""} == records.Record(path).config | {"results": ""}, record.path
+        assert settled(record) == settled(records.Record(path)), record.path
+    folders = [path for path in results.glob("damaged/*/*")]
+    for path in folders:
+        assert records.damage(path), f"{path} was set aside and is whole"
+    return len(folders)
+
+
+def settled(record: records.Record) -> dict[str, Any]:
+    """A record's summary without what two equal runs may differ in."""
+    return {key: value for key, value in record.summary.items() if key not in VOLATILE}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--kills", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        tally = chaos(FULL, Path(folder), options.kills, options.seed)
+    print(f"{tally.kills} SIGKILLs in {tally.rounds} rounds of {RUNNERS} runners, {time.monotonic() - started:.0f} s")
+    print(f"both dead while: {json.dumps(tally.at)}")
+    print(f"damage done: {json.dumps(tally.damaged)}; records set aside: {tally.set_aside}")
+    print(f"{tally.compared} records compared with those of an undisturbed run: all equal, nothing else left")
+
+
+if __name__ == "__main__":
+    main()
