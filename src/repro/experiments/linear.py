@@ -98,7 +98,9 @@ def deterministic_objective(cells: Sequence["Cell"], U: "Tensor", V: "Tensor", d
     found = []
     for cell, u, v in zip(cells, U, V, strict=True):
         masks = cell.masks
-        if isinstance(masks, dropout.DropBlock):
+        if not (u.isfinite().all() and v.isfinite().all()):
+            value = u.new_tensor(float("nan"))  # a diverged cell
+        elif isinstance(masks, dropout.DropBlock):
             value = theory.dropblock_objective(u, v, X, Y, masks.block_size, masks.retain)
         elif isinstance(masks, dropout.Bernoulli):
             value = theory.dropblock_objective(u, v, X, Y, 1, masks.retain)
