@@ -17,7 +17,7 @@ SHOWN = $(if $(filter reference,$(RECORDS)),results=results/reference/$(or $(SCA
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce-all figures report compare test lint bench lock clean
+.PHONY: help setup reproduce-all figures report compare test chaos lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ compare: $(STAMP) ## set your records beside the reference ones
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+
+chaos: $(STAMP) ## reproduce-all killed, and its files damaged, over and over; ten minutes
+	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/chaos.py $(ARGS)
 
 lint: $(STAMP) ## check style, formatting and types
 	$(BIN)/ruff check .

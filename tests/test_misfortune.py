@@ -1,4 +1,4 @@
-"""Bad luck: a full disk, a folder that may not be written, W&B out of reach, memory that runs out, a loss that diverges.
+"""Bad luck: a full disk, a folder that may not be written, W&B out of reach, no memory left, a loss that diverges.
 
 Each ends in one line that says what to do, leaves nothing half-done, and the same command succeeds once luck is back.
 """
@@ -22,8 +22,8 @@ from repro.experiments import deep
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "tests" / "fixtures" / "conf"
 TINY = ["--config-dir", str(CONF), "experiment=tiny", "scale=smoke"]
-DEEP = ["experiment=last_layer_dropout", "scale=smoke", "tracking.mode=disabled", "data.subset=100",
-        "training.epochs=2", "options.monte_carlo_masks=64", "dropout.block_size=4"]  # fmt: skip
+NETWORKS = ["scale=smoke", "tracking.mode=disabled", "data.subset=100", "training.epochs=2"]
+DEEP = ["experiment=last_layer_dropout", *NETWORKS, "options.monte_carlo_masks=64", "dropout.block_size=4"]
 FULL = "the disk is full (No space left on device); free some space or name another folder, then the same command"
 
 
@@ -314,7 +314,7 @@ def test_networks_that_diverge(monkeypatch, capfd, foot_lines, name, which):
         return broken(trained) if which == "all" or len(jobs) == 2 else trained
 
     monkeypatch.setattr(deep, "_train", diverging)
-    record, printed = record_of(capfd, f"experiment={name}", *DEEP[1:])
+    record, printed = record_of(capfd, f"experiment={name}", *NETWORKS)
     lost = len(jobs) if which == "all" else 1
     assert record.cells.diverged.sum() == lost
     assert record.summary["headline"]["diverged networks"] == lost

@@ -28,7 +28,7 @@ FULL = (*composition.experiments(), *SMALL, "chaos_side_by_side")
 RUNNERS = 2
 BETWEEN_KILLS_S = 2.5  # on average; a run of the smoke scale takes a second or a few
 BOTH = 0.35  # so many kills hit both runners at once, and are followed by damage to a file
-PATIENCE_S = 600  # for runners that are left alone
+PATIENCE_S = 1200  # for runners that are left alone
 VOLATILE = ("durations", "finished", "command", "environment", "code")  # what two equal runs may differ in
 
 # Runners are forked from a server that has imported what they need: else most kills would hit an import.

@@ -29,6 +29,9 @@ def objective_curves(
     """
     figure, axes = plotting.panels(len(panels), sharey=True)
     for axis, (title, rows) in zip(axes, panels.items(), strict=True):
+        axis.set(title=title)
+        if rows.empty:  # all of them diverged
+            continue
         for color, marker, value in zip(COLORS, MARKERS, labels, strict=False):
             mine = rows[rows[by] == value]
             if mine.empty:
@@ -44,7 +47,7 @@ def objective_curves(
                 other = plotting.over_seeds(mine, "step", "dropout_objective")
                 axis.plot(x, other["mean"], color="black", linestyle=":", zorder=3)
             axis.plot(x, sampled["mean"], linestyle="none", marker=marker, color=color, markerfacecolor="white")
-        axis.set(title=title, xscale="log", yscale="log", xlabel="step + 1")
+        axis.set(xscale="log", yscale="log", xlabel="step + 1")
         plotting.plain_log_ticks(axis)
     axes[0].set_ylabel(r"objective $/\ \|Y\|_2^2$")
     handles = [
@@ -73,6 +76,9 @@ def standard_distances(panels: Mapping[str, pd.DataFrame], by: str, labels: Mapp
     """(Monte Carlo − deterministic) in standard errors at every logged step; grey: against Dropout's objective."""
     figure, axes = plotting.panels(len(panels), sharey=True)
     for axis, (title, rows) in zip(axes, panels.items(), strict=True):
+        axis.set(title=title)
+        if rows.empty:  # all of them diverged
+            continue
         wrong = (rows.monte_carlo - rows.dropout_objective) / rows.standard_error
         axis.plot(rows.step + 1, wrong, linestyle="none", marker=".", markersize=2, color="0.7", zorder=1)
         for color, marker, value in zip(COLORS, MARKERS, labels, strict=False):
@@ -89,7 +95,7 @@ def standard_distances(panels: Mapping[str, pd.DataFrame], by: str, labels: Mapp
             )
         axis.axhspan(-3, 3, color="0.92", zorder=0)
         axis.axhline(0, color="0.4", linewidth=0.6)
-        axis.set(title=title, xscale="log", xlabel="step + 1")
+        axis.set(xscale="log", xlabel="step + 1")
         axis.set_yscale("symlog", linthresh=4, linscale=1.5)
         axis.set_yticks([-1000, -100, -10, -3, 0, 3, 10, 100, 1000])
         axis.yaxis.set_major_formatter("{x:g}")

@@ -155,8 +155,9 @@ def _distances(U: "Tensor", V: "Tensor", data: "LinearData", table: pd.DataFrame
 def block_norms(products: np.ndarray, block_size: int) -> np.ndarray:
     """‖U_iV_iᵀX‖_F of each block from UᵀU ∘ VᵀXXᵀV (d, d), whose block sums they are squared."""
     k = len(products) // block_size
-    blocks = products.reshape(k, block_size, k, block_size).sum((1, 3))
-    return np.sqrt(np.maximum(np.diagonal(blocks), 0))
+    with np.errstate(invalid="ignore", over="ignore"):  # a diverged cell
+        blocks = products.reshape(k, block_size, k, block_size).sum((1, 3))
+        return np.sqrt(np.maximum(np.diagonal(blocks), 0))
 
 
 def _singular_values(U: "Tensor", V: "Tensor", problem: "Problem", count: int) -> np.ndarray:

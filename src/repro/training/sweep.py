@@ -161,7 +161,7 @@ class _Shard:
     def run(self, begin: int, end: int) -> None:
         """Do the updates number `begin` to `end` − 1."""
         if not (self.U.isfinite().all((1, 2)) & self.V.isfinite().all((1, 2))).any():
-            return
+            return  # all of them have diverged
         momentum = self.schedule.momentum
         for step in range(begin, end):
             gradient_U, gradient_V = self._gradient(self.U, self.V)
