@@ -1,4 +1,4 @@
-"""Bad luck: a full disk, a folder that may not be written, W&B out of reach, memory that runs out, a loss that diverges.
+"""Bad luck: a full disk, a folder that may only be read, W&B out of reach, memory that runs out, diverging losses.
 
 Each ends in one line that says what to do, leaves nothing half-done, and the same command succeeds once luck is back.
 """
