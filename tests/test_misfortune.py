@@ -1,4 +1,4 @@
-"""Bad luck: a full disk, a folder that may only be read, W&B out of reach, memory that runs out, diverging losses.
+"""Bad luck: a full disk, a folder that may not be written, W&B out of reach, no memory left, a loss that diverges.
 
 Each ends in one line that says what to do, leaves nothing half-done, and the same command succeeds once luck is back.
 """

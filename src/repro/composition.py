@@ -36,12 +36,17 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def experiments(conf: Path = CONF) -> dict[str, str]:
-    """Every experiment's name and title, sorted by name."""
+    """Every experiment's name and title, in the order of the numbers that titles end with, as in `(E1)`."""
     titles = {}
     for path in sorted((conf / "experiment").glob("*.yaml")):
         found = re.search(r"^title:\s*(.+?)\s*$", path.read_text(encoding="utf-8"), re.MULTILINE)
         titles[path.stem] = found[1].strip("\"'") if found else ""
-    return titles
+
+    def number(item: tuple[str, str]) -> int:
+        found = re.search(r"\(E(\d+)\)$", item[1])
+        return int(found[1]) if found else sys.maxsize
+
+    return dict(sorted(titles.items(), key=number))
 
 
 def _experiment_lines() -> str:

@@ -89,7 +89,10 @@ def placed(problem: "Problem", cfg: LinearConfig) -> "Problem":
 
 
 def deterministic_objective(cells: Sequence["Cell"], U: "Tensor", V: "Tensor", data: "LinearData") -> "Tensor":
-    """Theory's deterministic objective of each cell at the factors U (cells, a, d), V (cells, b, d): (cells,)."""
+    """Theory's deterministic objective of each cell at the factors U (cells, a, d), V (cells, b, d): (cells,).
+
+    NaN for a cell that diverged.
+    """
     import torch
 
     from repro import dropout, theory
@@ -99,7 +102,7 @@ def deterministic_objective(cells: Sequence["Cell"], U: "Tensor", V: "Tensor", d
     for cell, u, v in zip(cells, U, V, strict=True):
         masks = cell.masks
         if not (u.isfinite().all() and v.isfinite().all()):
-            value = u.new_tensor(float("nan"))  # a diverged cell
+            value = u.new_tensor(torch.nan)
         elif isinstance(masks, dropout.DropBlock):
             value = theory.dropblock_objective(u, v, X, Y, masks.block_size, masks.retain)
         elif isinstance(masks, dropout.Bernoulli):
