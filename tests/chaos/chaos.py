@@ -3,7 +3,7 @@
 At the end of every round the records must be those of a run that nobody disturbed, byte for byte but for times:
 none lost, none double, nothing temporary left, and every record that was set aside is a damaged one.
 
-    python tests/chaos/chaos.py [--kills 120] [--seed 0] [--experiments NAME,NAME]
+    python tests/chaos/chaos.py [--kills 120] [--seed 0] [--experiments NAME,NAME] [--pace 0.6]
 """
 
 import argparse
@@ -56,7 +56,7 @@ def run(log: Path, arguments: list[str]) -> None:
     sys.exit(cli.reproduce_all("", arguments))
 
 
-def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int) -> Tally:
+def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int, pace: float = BETWEEN_KILLS) -> Tally:
     """Rounds in `folder` until `kills` runners have been killed.
 
     Raises:
@@ -76,7 +76,7 @@ def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int) -> 
     clean = folder / "clean"
     started = time.monotonic()
     finish([start(clean)], clean)
-    between = BETWEEN_KILLS * (time.monotonic() - started) / len(experiments)
+    between = pace * (time.monotonic() - started) / len(experiments)
     while tally.kills < kills:
         tally.rounds += 1
         results = folder / f"round{tally.rounds}"
@@ -178,10 +178,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--experiments", default=",".join(FULL))
+    parser.add_argument("--pace", type=float, default=BETWEEN_KILLS, help="seconds between kills, in units of a run's")
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        tally = chaos(tuple(options.experiments.split(",")), Path(folder), options.kills, options.seed)
+        tally = chaos(tuple(options.experiments.split(",")), Path(folder), options.kills, options.seed, options.pace)
     print(f"{tally.kills} SIGKILLs in {tally.rounds} rounds of {RUNNERS} runners, {time.monotonic() - started:.0f} s")
     print(f"both dead while: {json.dumps(tally.at)}")
     print(f"damage done: {json.dumps(tally.damaged)}; records set aside: {tally.set_aside}")
