@@ -96,6 +96,17 @@ def test_a_disk_that_fills_up_in_training(disk, capfd):
     pd.testing.assert_frame_equal(found.cells, expected.cells)
 
 
+def test_figures_on_a_full_disk(disk, capfd):
+    disk("1m")
+    assert run(*TINY, "results=disk/results") == 0
+    remount(f"size={sum(path.stat().st_blocks for path in Path('disk').rglob('*')) // 2 + 12}k")
+    assert cli.figures("", [*TINY, "results=disk/results"]) == 3
+    assert "error: the disk is full" in error_line(capfd)
+    remount("size=1m")
+    assert cli.figures("", [*TINY, "results=disk/results"]) == 0
+    assert not [path for path in Path("disk").rglob(".*") if path.name != ".code"]
+
+
 @pytest.mark.parametrize("moment", range(1, 12))
 def test_no_space_at_any_write(monkeypatch, capfd, moment):
     calls = 0
@@ -257,17 +268,17 @@ def record_of(capfd, *arguments):
 
 
 @pytest.fixture
-def foot_lines(monkeypatch):
+def top_lines(monkeypatch):
     from matplotlib.figure import Figure
 
     lines = []
-    monkeypatch.setattr(Figure, "supxlabel", lambda self, text, **style: lines.append(text))
+    monkeypatch.setattr(Figure, "suptitle", lambda self, text, **style: lines.append(text))
     return lines
 
 
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("rate", [1e4, 0.1])
-def test_a_sweep_that_diverges(capfd, foot_lines, name, rate):
+def test_a_sweep_that_diverges(capfd, top_lines, name, rate):
     few = ["options.monte_carlo_masks=256"] if name in LINEAR[:3] else []
     record, _ = record_of(capfd, f"experiment={name}", *SMALL, *few, f"training.learning_rate={rate}")
     assert record.cells.diverged.all() == (rate > 1)
@@ -275,7 +286,7 @@ def test_a_sweep_that_diverges(capfd, foot_lines, name, rate):
     count = len(record.cells)
     figures = {path.stem for path in record.figures.glob("*.pdf")}
     expected = [f"{count} of {count} cells diverged and are left out"] * len(figures) if rate > 1 else []
-    assert foot_lines == expected
+    assert top_lines == expected
     assert figures
 
 
@@ -304,7 +315,7 @@ def broken(trained):
 
 @pytest.mark.parametrize("name", ["last_layer_dropout", "dropblock_approximation"])
 @pytest.mark.parametrize("which", ["one", "all"])
-def test_networks_that_diverge(monkeypatch, capfd, foot_lines, name, which):
+def test_networks_that_diverge(monkeypatch, capfd, top_lines, name, which):
     train = deep._train
     jobs = []
 
@@ -319,8 +330,8 @@ def test_networks_that_diverge(monkeypatch, capfd, foot_lines, name, which):
     assert record.cells.diverged.sum() == lost
     assert record.summary["headline"]["diverged networks"] == lost
     assert "network 1 diverged, and was stopped after epoch 1" in printed.err
-    assert set(foot_lines) <= {f"{lost} of {len(jobs)} cells diverged and are left out"}
+    assert set(top_lines) <= {f"{lost} of {len(jobs)} cells diverged and are left out"}
     if which == "one":
-        assert foot_lines
+        assert top_lines
     (kept,) = {len(record.curves[record.curves.cell == cell]) for cell in record.cells.cell[record.cells.diverged]}
     assert kept == 2

@@ -385,7 +385,7 @@ def test_records_of_other_code_are_marked_where_they_are_shown_or_drawn(monkeypa
     record = runner.execute(load(), "").record
     monkeypatch.setattr(records, "source_hash", lambda: "other")
     marks = []
-    monkeypatch.setattr(Figure, "supxlabel", lambda self, text, **style: marks.append(text))
+    monkeypatch.setattr(Figure, "suptitle", lambda self, text, **style: marks.append(text))
     capsys.readouterr()
     assert cli.figures("", TINY) == 0
     assert f"of record {record.path} (other code)" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import signals
-from repro.errors import Misfortune, UserError
+from repro.errors import Misfortune, UserError, disk_is_full
 
 if TYPE_CHECKING:
     from repro.config import Config
@@ -46,7 +46,10 @@ def guarded(work: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # `run.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Exception:
+    except Exception as error:
+        if disk_is_full(error):
+            say_mistake(Misfortune("the disk is full; free some space, then the same command goes on from here"))
+            return 3
         traceback.print_exc()
         return 1
 

@@ -1,5 +1,7 @@
 """The exceptions that are told in one line: they are not our mistake, and the line says what to do."""
 
+import errno
+
 
 class UserError(Exception):
     """A mistake in what was asked for. Its message is one line that names the key, its value and what is
@@ -12,3 +14,7 @@ class Misfortune(Exception):
 
 class DiskFull(Misfortune):
     """No room for more files: no other run would fare better."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

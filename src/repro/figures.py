@@ -13,7 +13,7 @@ from pathlib import Path
 from repro import composition, locks, records
 from repro.cli import again
 from repro.config import Config
-from repro.errors import UserError
+from repro.errors import UserError, disk_is_full
 from repro.plotting import SUFFIXES
 from repro.records import Record
 from repro.runner import draw, misfortunes, replacing
@@ -45,7 +45,9 @@ def render_all(plan: Sequence[tuple[Config, Sequence[str]]], *, processes: int |
         try:
             for path in drawn().values():
                 print(_line(path, record), flush=True)
-        except Exception:
+        except Exception as error:
+            if disk_is_full(error):
+                raise
             failed += 1
             traceback.print_exc()
             print(f"{record.experiment}: no figures of {record.path}, traceback above", file=sys.stderr)

@@ -100,7 +100,7 @@ def save(figure: "Figure", path: Path | str) -> list[Path]:
 
 
 def surviving(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells that have not diverged; the runner's line at the foot of the figure tells of the others."""
+    """The rows of cells that have not diverged; the runner writes above the figure how many there are."""
     return rows[~rows.diverged.astype(bool)] if "diverged" in rows else rows
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from repro import locks, records, tracking
 from repro.config import Config, NetworkTraining, experiment_module
-from repro.errors import DiskFull, Misfortune, UserError
+from repro.errors import DiskFull, Misfortune, UserError, disk_is_full
 from repro.progress import Progress, clock
 from repro.records import Record
 
@@ -153,7 +153,7 @@ def draw(module: str, record: Record, folder: Path) -> dict[str, Path]:
     with plotting.style(), replacing(folder) as temporary:
         for name, figure in experiment_module(module).figures(record).items():
             if caveats := "; ".join(_caveats(record)):
-                figure.supxlabel(caveats, fontsize=5, color="0.4")
+                figure.suptitle(caveats, fontsize=5, color="0.4", x=0.995, ha="right")
             plotting.save(figure, temporary / name)
             paths[name] = folder / name
         if folder == record.figures:
@@ -205,7 +205,7 @@ def misfortunes(config: Config) -> Iterator[None]:
     except OSError as error:
         where, reason = f"results={config.results}", os.strerror(error.errno or 0)
         mine, named = Path(config.results).absolute(), Path(str(error.filename or config.results)).absolute()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(error):
             raise DiskFull(
                 f"{where}: the disk is full ({reason}); free some space or name another folder, then the same command "
                 "goes on from here"

@@ -3,7 +3,7 @@
 At the end of every round the records must be those of a run that nobody disturbed, byte for byte but for times:
 none lost, none double, nothing temporary left, and every record that was set aside is a damaged one.
 
-    python tests/chaos/chaos.py [--kills 120] [--seed 0]
+    python tests/chaos/chaos.py [--kills 120] [--seed 0] [--experiments NAME,NAME] [--pace 0.6]
 """
 
 import argparse
@@ -26,7 +26,7 @@ CONF = Path(__file__).parent / "conf"
 SMALL = ("chaos_collapse", "chaos_objective", "chaos_networks")
 FULL = (*composition.experiments(), *SMALL, "chaos_side_by_side")
 RUNNERS = 2
-BETWEEN_KILLS_S = 2.5  # on average; a run of the smoke scale takes a second or a few
+BETWEEN_KILLS = 0.6  # on average, in units of what one undisturbed run takes here and now: some end, most do not
 BOTH = 0.35  # so many kills hit both runners at once, and are followed by damage to a file
 PATIENCE_S = 1200  # for runners that are left alone
 VOLATILE = ("durations", "finished", "command", "environment", "code")  # what two equal runs may differ in
@@ -56,7 +56,7 @@ def run(log: Path, arguments: list[str]) -> None:
     sys.exit(cli.reproduce_all("", arguments))
 
 
-def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int) -> Tally:
+def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int, pace: float = BETWEEN_KILLS) -> Tally:
     """Rounds in `folder` until `kills` runners have been killed.
 
     Raises:
@@ -74,13 +74,15 @@ def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int) -> 
         return process
 
     clean = folder / "clean"
+    started = time.monotonic()
     finish([start(clean)], clean)
+    between = pace * (time.monotonic() - started) / len(experiments)
     while tally.kills < kills:
         tally.rounds += 1
         results = folder / f"round{tally.rounds}"
         runners = [start(results) for _ in range(RUNNERS)]
         while tally.kills < kills and all(process.exitcode is None for process in runners):
-            time.sleep(chance.expovariate(1 / BETWEEN_KILLS_S))
+            time.sleep(chance.expovariate(1 / between))
             both = chance.random() < BOTH
             for number in range(RUNNERS) if both else [chance.randrange(RUNNERS)]:
                 if runners[number].exitcode is None:
@@ -96,6 +98,7 @@ def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int) -> 
         finish([start(results)], results)  # heals what was damaged after the last look at it
         tally.set_aside += compare(results, clean)
         tally.compared += len(experiments)
+        print(f"round {tally.rounds}: {tally.kills} kills, {dict(tally.damaged)}", file=sys.stderr, flush=True)
     return tally
 
 
@@ -174,10 +177,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--kills", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--experiments", default=",".join(FULL))
+    parser.add_argument("--pace", type=float, default=BETWEEN_KILLS, help="seconds between kills, in units of a run's")
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        tally = chaos(FULL, Path(folder), options.kills, options.seed)
+        tally = chaos(tuple(options.experiments.split(",")), Path(folder), options.kills, options.seed, options.pace)
     print(f"{tally.kills} SIGKILLs in {tally.rounds} rounds of {RUNNERS} runners, {time.monotonic() - started:.0f} s")
     print(f"both dead while: {json.dumps(tally.at)}")
     print(f"damage done: {json.dumps(tally.damaged)}; records set aside: {tally.set_aside}")

@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from repro.dropout import Bernoulli, CorrelatedGaussian, DropBlock, DropConnect, OverlappingDropBlock
@@ -214,3 +216,64 @@ def test_retain_lies_between_zero_and_one(make, retain):
 def test_impossible_shapes_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# properties, for any distribution
+
+
+@st.composite
+def distributions(draw):
+    """Any distribution of at most eight units, or entries, that can be enumerated."""
+    width, retain = draw(st.integers(1, 8)), draw(st.floats(0.02, 0.98))
+    size = draw(st.integers(1, width))
+    kinds = [Bernoulli(width, retain), OverlappingDropBlock(width, size, retain)]
+    kinds += [DropBlock(width, size, retain)] if width % size == 0 else []
+    kinds += [DropConnect(size, width // size, retain, draw(st.sampled_from(["U", "V"])))] if width >= size else []
+    return draw(st.sampled_from(kinds))
+
+
+@given(distributions())
+@settings(max_examples=100, deadline=None)
+def test_moments_of_any_distribution_are_those_of_all_its_masks(masks):
+    mean, covariance = moments(*enumerated(masks))
+    torch.testing.assert_close(masks.mean.flatten(), mean, rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(masks.covariance, covariance, rtol=1e-9, atol=1e-13)
+
+
+@given(distributions())
+@settings(max_examples=60, deadline=None)
+def test_any_covariance_is_one(masks):
+    """Symmetric, positive semi-definite, with the variance of a Bernoulli variable on its diagonal."""
+    C, mean = masks.covariance, masks.mean.flatten()
+    assert torch.equal(C, C.mT)
+    torch.testing.assert_close(C.diagonal(), mean * (1 - mean), rtol=1e-9, atol=1e-13)
+    assert torch.linalg.eigvalsh(C)[0] > -1e-12
+
+
+@given(st.integers(1, 7), st.floats(0.05, 0.95), st.floats(-0.95, 0.95))
+@settings(max_examples=60, deadline=None)
+def test_any_gaussian_has_the_strength_of_dropout_and_the_correlation_asked_for(width, retain, correlation):
+    masks = CorrelatedGaussian(width, retain, correlation)
+    strength = (1 - retain) / retain
+    distance = (torch.arange(width)[:, None] - torch.arange(width)).abs()
+    expected = strength * torch.tensor(correlation, dtype=FLOAT) ** distance
+    torch.testing.assert_close(masks.relative_covariance, expected, rtol=1e-9, atol=1e-12)
+    assert torch.linalg.eigvalsh(masks.covariance)[0] > -1e-10
+
+
+@given(distributions(), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_the_objective_of_any_distribution_is_its_expectation(masks, seed):
+    """‖Y − U diag(z/μ) VᵀX‖² averaged over every mask is the deterministic objective (Section 3)."""
+    assume(masks.target == "hidden")
+    from repro.theory import expected_objective
+
+    generator = seeded(seed)
+    a, b, N, d = 3, 4, 5, masks.width
+    U, V, X, Y = (torch.randn(*s, generator=generator, dtype=FLOAT) for s in ((a, d), (b, d), (b, N), (a, N)))
+    z, probability = enumerated(masks)
+    losses = torch.stack([(Y - (U * (mask / masks.mean)) @ V.mT @ X).square().sum() for mask in z])
+    found = expected_objective(U, V, X, Y, masks.mean, masks.covariance)
+    assert float(found) == pytest.approx(float(probability @ losses), rel=1e-9)
+    # Control: the data fit alone falls short of it by the penalty, which is positive.
+    assert float((Y - U @ V.mT @ X).square().sum()) < float(found)

@@ -1,7 +1,6 @@
 """What the deep experiments share: networks trained side by side, each measured along its training."""
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -232,7 +231,6 @@ def _begin(counter: Any) -> None:
     from multiprocessing.connection import wait
 
     _counter = counter
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # at once, also from within a library
     parent = multiprocessing.parent_process()
     assert parent is not None
 
