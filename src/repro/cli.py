@@ -187,6 +187,49 @@ def compare(description: str | None, arguments: list[str] | None = None) -> int:
     return _over_all(work, description, arguments)
 
 
+def export(description: str | None, arguments: list[str] | None = None) -> int:
+    """`scripts/export.py`."""
+
+    def work(overrides: list[str], extra: Path | None) -> int:
+        from repro import claims, export
+
+        ours, rest = _settings(overrides, ("table", "columns", "out"))
+        table = ours.get("table", "ledger")
+        if table not in export.TABLES:
+            raise UserError(f"table={table}: must be one of {', '.join(export.TABLES)}")
+        if table == "ledger":
+            found = _recorded(rest, extra)
+            frame, results = claims.table(claims.ledger(found)), Path(found[0][0].results)
+            name = table
+        else:
+            given, filters = _settings(rest, ("experiment", "results"))
+            if "experiment" not in given:
+                raise UserError(f"table={table}: of which experiment? add experiment=NAME")
+            results, name = Path(given.get("results", "results")), f"{given['experiment']}_{table}"
+            frame = export.load(given["experiment"], table, results, filters)
+        chosen = export.select(frame, ours.get("columns"))
+        for path in export.write(chosen, Path(ours.get("out", results / "tables" / name))):
+            print(f"{path}: {len(chosen)} rows")
+        return 0
+
+    return _over_all(work, description, arguments)
+
+
+def _settings(overrides: Sequence[str], keys: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The values of those `overrides` whose key is one of `keys`, and the other overrides."""
+    found: dict[str, str] = {}
+    rest = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{text}: not an override; an override is key=value")
+        if key not in keys:
+            rest.append(text)
+        elif found.setdefault(key, value) != value or not value:
+            raise UserError(f"{text}: {key} takes one value, once")
+    return found, rest
+
+
 def _recorded(overrides: list[str], extra: Path | None) -> "list[tuple[Config, Record | None, str]]":
     """What `overrides` ask for, the record of each where there is one, and the command that makes it."""
     from repro import composition, figures, records
