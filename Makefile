@@ -53,7 +53,7 @@ bench: $(STAMP) ## run the benchmarks
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 lock: $(STAMP) ## choose the newest versions that pyproject.toml allows and write the lock files
-	$(BIN)/uv pip compile --upgrade $(COMPILE) --all-extras pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --upgrade $(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --upgrade $(COMPILE) - -o requirements-bootstrap.lock
 
 clean: ## remove .venv and caches; results stay
