@@ -1,0 +1,217 @@
+"""python scripts/mutants.py [MODULE ...] [--jobs 2] [--out mutants.csv]
+
+Breaks repro/theory in one place at a time (a sign, an index, a factor) and looks who notices: the claims, judged on
+small runs of the linear experiments, and of what they let pass the unit tests of the theory. Prints a table of counts
+and writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes about half an hour.
+
+The mutants are cosmic-ray's, one replacement for each arithmetic operator and the nearest for each comparison; `|`
+stands in annotations alone. Each lives in a fork of a process that has imported torch but not the theory.
+"""
+
+import argparse
+import contextlib
+import difflib
+import io
+import itertools
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import hypothesis  # noqa: F401  warm for the forks, as the next ones
+import pandas as pd
+import pytest
+import scipy.optimize  # noqa: F401
+import torch
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+
+import repro
+from repro import claims, composition, records
+from repro.config import Config, experiment_module
+from repro.progress import Progress
+
+ROOT = Path(__file__).resolve().parents[1]
+THEORY = Path(repro.__file__).parent / "theory"
+LIMIT = 300  # seconds for all experiments, or all tests: a mutant may loop forever
+
+OPERATORS = [
+    *(f"ReplaceBinaryOperator_{swap}" for swap in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "FloorDiv_Mul")),
+    *(f"ReplaceBinaryOperator_{swap}" for swap in ("Mod_FloorDiv", "Pow_Mul", "BitAnd_BitOr")),
+    *(f"ReplaceComparisonOperator_{swap}" for swap in ("Lt_LtE", "Lt_Gt", "LtE_Lt", "LtE_Gt", "Gt_GtE", "Gt_Lt")),
+    *(f"ReplaceComparisonOperator_{swap}" for swap in ("GtE_Gt", "GtE_Lt", "Eq_NotEq", "NotEq_Eq")),
+    *(f"ReplaceUnaryOperator_{swap}" for swap in ("USub_UAdd", "Delete_Invert", "Delete_Not")),
+    *("ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "AddNot"),
+    *("NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop", "ExceptionReplacer"),
+]
+
+# Small problems, trained long enough for every claim to hold; the quickest to notice first.
+SMALL = [
+    *("scale=cpu", "device=cpu", "threads=1", "seed=0", "tracking.mode=disabled"),
+    *("data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6", "model.width=8"),
+]
+RUNS = {
+    "rank_collapse": ["dropout.block_size=[1,2]", "dropout.p=[0.5,0.7,0.9]", "training.steps=2000"],
+    "dropblock_objective": [
+        *("dropout.block_size=[1,4]", "dropout.retain=[0.7,0.9]"),
+        *("training.steps=600", "options.monte_carlo_masks=65536"),
+    ],
+    "any_dropout": ["dropout.retain=0.8", "training.steps=600", "options.monte_carlo_masks=65536"],
+    "global_minimum": [
+        *("dropout.block_size=[1,2]", "dropout.p=[0.7,0.9]", "training.steps=2000"),
+        *(
+            "options.width_needed.widths=[4,4]",
+            "options.width_needed.starts=1",
+        ),  # too slow for a claim each time
+    ],
+    "dropconnect": ["dropout.retain=0.6", "training.steps=600", "options.monte_carlo_masks=4096"],
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One broken place: `source` is the module with it, `change` the lines that differ, `killed_by` who noticed."""
+
+    module: str
+    operator: str
+    line: int
+    change: str
+    source: str
+    killed_by: str = ""
+
+
+class TooSlow(BaseException):
+    """Not an Exception, so that nothing on the way takes it for one."""
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    """Every mutant of a module."""
+    original = path.read_text(encoding="utf-8")
+    for name in OPERATORS:
+        for occurrence in itertools.count():
+            mutated = mutate_code(original, get_operator(f"core/{name}")(), occurrence)
+            if mutated is None:
+                break
+            line, change = _change(original, mutated)
+            yield Mutant(path.stem, name, line, change, mutated)
+
+
+def _change(original: str, mutated: str) -> tuple[int, str]:
+    before, after = original.splitlines(), mutated.splitlines()
+    for _, first, last, start, end in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if before[first:last] != after[start:end]:
+            texts = [" ".join(map(str.strip, lines)) for lines in (before[first:last], after[start:end])]
+            return first + 1, " → ".join(texts)
+    return 0, ""
+
+
+@contextlib.contextmanager
+def _in_place(mutant: Mutant) -> Iterator[Path]:
+    """`repro.theory` is the mutant, from here to the end of this process."""
+    assert "repro.theory" not in sys.modules
+    sys.dont_write_bytecode = True
+
+    def too_slow(*_: object) -> None:
+        raise TooSlow
+
+    signal.signal(signal.SIGALRM, too_slow)
+    signal.alarm(LIMIT)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(THEORY, Path(folder) / "theory", ignore=shutil.ignore_patterns("__pycache__"))
+        (Path(folder) / "theory" / f"{mutant.module}.py").write_text(mutant.source, encoding="utf-8")
+        repro.__path__.insert(0, folder)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield Path(folder)
+
+
+def judged_by_claims(mutant: Mutant) -> Mutant:
+    """The mutant with the claim that fails, or the error that an experiment ends in."""
+    torch.set_num_threads(1)
+    with _in_place(mutant) as folder:
+        for experiment, config in CONFIGS.items():
+            try:
+                result = experiment_module(config.module).run(config, Progress("", quiet=True))
+                record = records.write(folder, config.plain(), result, command="", durations={})
+                for claim in claims.claims_of(config.module):
+                    verdict = claims.judge(claim, record, experiment=experiment, command="")
+                    if verdict is not None and verdict.decision != "holds":
+                        return replace(mutant, killed_by=f"claim {experiment}.{claim.id}")
+            except Exception as error:
+                return replace(mutant, killed_by=f"{type(error).__name__} in {experiment}")
+            except TooSlow:
+                return replace(mutant, killed_by=f"time in {experiment}")
+    return mutant
+
+
+def judged_by_tests(mutant: Mutant) -> Mutant:
+    """The mutant with whether a test of the theory fails."""
+    with _in_place(mutant):
+        shapes = ["--jaxtyping-packages=repro.theory,beartype.beartype", "--import-mode=importlib"]
+        tests = ROOT / "tests/theory"
+        nearest_first = sorted(tests.glob("test_*.py"), key=lambda file: file.stem != f"test_{mutant.module}")
+        where = ["-c", str(ROOT / "pyproject.toml"), *map(str, nearest_first)]
+        try:
+            code = pytest.main(["-x", "-o", "addopts=", "-p", "no:cacheprovider", *shapes, *where])
+        except TooSlow:
+            code = -1
+    return replace(mutant, killed_by="" if code == 0 else "unit tests")
+
+
+CONFIGS: dict[str, Config] = {}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    modules = sorted(path.stem for path in THEORY.glob("[!_]*.py"))
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(modules)}; default: all")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("mutants.csv"))
+    arguments = parser.parse_args()
+    if unknown := set(arguments.modules) - set(modules):
+        parser.error(f"no module {', '.join(unknown)} in theory; there are: {', '.join(modules)}")
+
+    logging.disable(logging.INFO)
+    for experiment, overrides in RUNS.items():
+        CONFIGS[experiment] = composition.load([f"experiment={experiment}", *SMALL, *overrides])
+        experiment_module(CONFIGS[experiment].module)  # warm for the forks
+    assert "repro.theory" not in sys.modules
+
+    chosen = [THEORY / f"{name}.py" for name in arguments.modules or modules]
+    found = [mutant for path in chosen for mutant in mutants(path)]
+    healthy = Mutant(chosen[0].stem, "none", 0, "", chosen[0].read_text(encoding="utf-8"))
+    with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
+        for judge in (judged_by_claims, judged_by_tests):
+            assert not pool.apply(judge, [healthy]).killed_by, f"{judge.__name__} takes the theory itself for a mutant"
+        judged = []
+        for number, mutant in enumerate(pool.imap(judged_by_claims, found, chunksize=1), start=1):
+            print(f"[{number}/{len(found)}] {mutant.module}:{mutant.line} {mutant.killed_by or 'alive'}", flush=True)
+            judged.append(mutant)
+        alive = [mutant for mutant in judged if not mutant.killed_by]
+        second = pool.map(judged_by_tests, alive, chunksize=1)
+    results = [mutant for mutant in judged if mutant.killed_by] + second
+    write(results, arguments.out)
+    return 0
+
+
+def write(results: list[Mutant], path: Path) -> None:
+    rows = [
+        {"module": m.module, "line": m.line, "operator": m.operator, "change": m.change, "killed_by": m.killed_by}
+        for m in results
+    ]
+    table = pd.DataFrame(rows).sort_values(["module", "line", "operator"], kind="stable")
+    table.to_csv(path, index=False)
+    who = table.killed_by.map(lambda text: text.split()[0] if text.startswith("claim") else text or "nobody")
+    who = who.where(who.isin(["claim", "unit tests", "nobody"]), "error")
+    print(pd.crosstab(table.module, who, margins=True).to_markdown())
+    print(table[table.killed_by == ""].to_string(index=False))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())
