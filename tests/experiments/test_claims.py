@@ -168,6 +168,12 @@ def descending_order_of_ranks(patch):
     patch.setattr(theory, "shrink_singular_values", lambda values, r, penalty: right(values, r, 1 / penalty))
 
 
+def rank_of_squares(patch):
+    """Another measure of rank, for the trained network and the closed form alike."""
+    right = theory.effective_rank
+    patch.setattr(theory, "effective_rank", lambda values: right(values.square()))
+
+
 CONTROLS = [
     ("dropblock_objective", weight_without_division, {"stochastic_is_deterministic"}),
     ("dropblock_objective", shuffled_blocks, {"stochastic_is_deterministic"}),
@@ -186,6 +192,7 @@ CONTROLS = [
     ("global_minimum", hardly_trained, {"balanced_blocks"}),
     ("rank_collapse", frobenius_norm, {"sgd_reaches_minimum", "sgd_reaches_minimizer", "singular_values"}),
     ("rank_collapse", wrong_rate, {"effective_rank", "singular_values"}),
+    ("rank_collapse", rank_of_squares, {"effective_rank"}),
     ("rank_collapse", descending_order_of_ranks, {"rank_falls", "effective_rank"}),
     ("rank_collapse", hardly_trained, {"balanced_blocks"}),
 ]
