@@ -5,10 +5,13 @@ small runs of the linear experiments, and of what they let pass the unit tests o
 and writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes about half an hour.
 
 The mutants are cosmic-ray's, one replacement for each arithmetic operator and the nearest for each comparison; `|`
-stands in annotations alone. Each lives in a fork of a process that has imported torch but not the theory.
+stands in annotations alone. Each lives in a fork of a process that has imported torch but not the theory. Lines that
+the experiments do not execute, as those for batches of spectra, and checks of arguments, which no experiment gives
+wrong, go to the unit tests at once.
 """
 
 import argparse
+import ast
 import contextlib
 import difflib
 import io
@@ -23,8 +26,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import hypothesis  # noqa: F401  warm for the forks, as the next ones
+import cvxpy  # noqa: F401  warm for the forks, as the next ones
+import hypothesis  # noqa: F401
+import modopt.opt.proximity  # noqa: F401
 import pandas as pd
 import pytest
 import scipy.optimize  # noqa: F401
@@ -149,6 +155,39 @@ def judged_by_claims(mutant: Mutant) -> Mutant:
     return mutant
 
 
+def reached(module: str) -> set[int]:
+    """The lines of a module that are for the claims to judge: of statements that the experiments execute, but for
+    checks of arguments."""
+    source = (THEORY / f"{module}.py").read_text(encoding="utf-8")
+    lines: set[int] = set()
+    checks: set[int] = set()
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.endswith(f"/theory/{module}.py"):
+            return None
+        lines.add(frame.f_lineno)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        judged_by_claims(Mutant(module, "none", 0, "", source))
+    finally:
+        sys.settrace(None)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt):
+            inner = getattr(node, "body", None)
+            whole = range(node.lineno, inner[0].lineno if inner else (node.end_lineno or node.lineno) + 1)
+            if lines & set(whole):
+                (checks if _is_check(node) else lines).update(whole)
+    return lines - checks
+
+
+def _is_check(node: ast.stmt) -> bool:
+    if isinstance(node, ast.If):
+        return isinstance(node.body[0], ast.Raise) or _is_check(node.body[0])
+    return isinstance(node, ast.Expr) and ast.unparse(node).lstrip("_").startswith("check_")
+
+
 def judged_by_tests(mutant: Mutant) -> Mutant:
     """The mutant with whether a test of the theory fails."""
     with _in_place(mutant):
@@ -171,6 +210,7 @@ def main() -> int:
     modules = sorted(path.stem for path in THEORY.glob("[!_]*.py"))
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(modules)}; default: all")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--claims-only", action="store_true", help="leave the unit tests out")
     parser.add_argument("--out", type=Path, default=Path("mutants.csv"))
     arguments = parser.parse_args()
     if unknown := set(arguments.modules) - set(modules):
@@ -188,14 +228,19 @@ def main() -> int:
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
         for judge in (judged_by_claims, judged_by_tests):
             assert not pool.apply(judge, [healthy]).killed_by, f"{judge.__name__} takes the theory itself for a mutant"
+        executed = {path.stem: pool.apply(reached, [path.stem]) for path in chosen}
+        idle = [mutant for mutant in found if mutant.line not in executed[mutant.module]]
+        found = [mutant for mutant in found if mutant.line in executed[mutant.module]]
         judged = []
         for number, mutant in enumerate(pool.imap(judged_by_claims, found, chunksize=1), start=1):
             print(f"[{number}/{len(found)}] {mutant.module}:{mutant.line} {mutant.killed_by or 'alive'}", flush=True)
             judged.append(mutant)
-        alive = [mutant for mutant in judged if not mutant.killed_by]
+        write(judged + idle, arguments.out)
+        if arguments.claims_only:
+            return 0
+        alive = [mutant for mutant in judged if not mutant.killed_by] + idle
         second = pool.map(judged_by_tests, alive, chunksize=1)
-    results = [mutant for mutant in judged if mutant.killed_by] + second
-    write(results, arguments.out)
+    write([mutant for mutant in judged if mutant.killed_by] + second, arguments.out)
     return 0
 
 
