@@ -43,3 +43,7 @@ def test_gradient_and_dtype():
 def test_errors_name_the_argument(spectrum, message):
     with pytest.raises(ValueError, match=message):
         effective_rank(spectrum)
+
+
+def test_an_empty_batch_has_no_ranks():
+    assert effective_rank(torch.zeros(0, 5)).shape == (0,)
