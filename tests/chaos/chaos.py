@@ -104,7 +104,7 @@ def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int, pac
 
 def stage(results: Path) -> str:
     """What the dead runners were at, as far as their files tell."""
-    names = {path.name for path in results.rglob("*")}
+    names = {path.name for part in ("runs", "checkpoints") for path in (results / part).rglob("*")}
     for sign, what in (
         (".tmp-figures", "drawing"),
         (".tmp-", "writing"),
