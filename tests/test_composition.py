@@ -35,3 +35,19 @@ def test_the_gpu_scale_takes_cifar10_only_where_it_is_or_may_be_fetched(tmp_path
 def test_a_group_chosen_on_the_command_line_is_taken_whole():
     chosen = composition.load(["experiment=last_layer_dropout", "data=fashion_mnist", "model=resnet50"])
     assert (chosen.data.kind, chosen.model.kind, chosen.model.width) == ("fashion_mnist", "resnet50", 2048)
+
+
+def test_every_experiment_is_listed_under_the_paper_that_it_says():
+    listed = {name: paper for paper, names in composition.papers().items() for name in names}
+    assert sorted(listed) == sorted(composition.experiments())
+    for name, paper in listed.items():
+        assert composition.load([f"experiment={name}", "scale=smoke"]).paper == paper
+
+
+def test_a_paper_of_its_own_is_a_group_of_its_own(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    for name, line in {"a": "", "b": "paper: Another (2019)  # and why", "c": "title: paper: no key"}.items():
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(f"name: {name}\n{line}\n", encoding="utf-8")
+    main, other = composition.papers(tmp_path).items()
+    assert main == ("Structured dropout (Pal et al. 2020)", ["a", "c"])
+    assert other == ("Another (2019)", ["b"])

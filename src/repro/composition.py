@@ -37,10 +37,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 def experiments(conf: Path = CONF) -> dict[str, str]:
     """Every experiment's name and title, in the order of the numbers that titles end with, as in `(E1)`."""
-    titles = {}
-    for path in sorted((conf / "experiment").glob("*.yaml")):
-        found = re.search(r"^title:\s*(.+?)\s*$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        titles[path.stem] = found[1].strip("\"'") if found else ""
+    titles = {path.stem: _stated("title", path) for path in sorted((conf / "experiment").glob("*.yaml"))}
 
     def number(item: tuple[str, str]) -> int:
         found = re.search(r"\(E(\d+)\)$", item[1])
@@ -49,11 +46,29 @@ def experiments(conf: Path = CONF) -> dict[str, str]:
     return dict(sorted(titles.items(), key=number))
 
 
+def papers(conf: Path = CONF) -> dict[str, list[str]]:
+    """The papers that the experiments reproduce, and the names of each one's experiments; the main paper first."""
+    main = _stated("paper", CONF / "config.yaml")
+    found: dict[str, list[str]] = {main: []}
+    for name in experiments(conf):
+        found.setdefault(_stated("paper", conf / "experiment" / f"{name}.yaml") or main, []).append(name)
+    return found
+
+
+def _stated(key: str, path: Path) -> str:
+    """The text that a file gives a top-level key, without composing it; empty where it gives none."""
+    found = re.search(rf"^{key}:\s*(.+?)\s*(?:\s#.*)?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1].strip("\"'") if found else ""
+
+
 def _experiment_lines() -> str:
     titles = experiments()
     width = max(map(len, titles), default=0)
+    lines = []
+    for paper, names in papers().items():
+        lines += [f"  {paper}", *(f"    {name:<{width}}  {titles[name]}" for name in names)]
     # the text goes through string.Template: a dollar would be taken for a placeholder
-    return "\n".join(f"  {name:<{width}}  {title}" for name, title in titles.items()).replace("$", "$$")
+    return "\n".join(lines).replace("$", "$$")
 
 
 # ---------------------------------------------------------------------- hardware

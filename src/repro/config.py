@@ -276,6 +276,7 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     module: str
     title: str
+    paper: Annotated[str, Field(min_length=1)]
     scale: Literal["smoke", "cpu", "gpu"]
     seed: OneOrMany[Seed]
     device: Literal["cpu", "cuda"]

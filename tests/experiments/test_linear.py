@@ -57,33 +57,30 @@ def test_every_scheme_has_its_distribution():
 
 
 class Normal:
-    """A stochastic objective of known mean 0 and deviation 1, and a count of what was drawn."""
+    """A stochastic objective of known mean 0 and deviation 1 that remembers how many were drawn."""
 
     def __init__(self, cells: int):
         self.cells, self.drawn = cells, []
         self.generator = torch.Generator().manual_seed(0)
 
-    def sampled_objective(self, U, V, generators, count):
+    def __call__(self, count):
         self.drawn.append(count)
         return torch.randn(self.cells, count, generator=self.generator, dtype=FLOAT)
 
 
-NOTHING = torch.zeros(1)
-
-
 def measured(cells: int, bias: float, masks: int = 100):
     """monte_carlo with an `expected` that is `bias` standard errors (of one measurement) off."""
-    noise = Normal(cells)
+    losses = Normal(cells)
     expected = torch.full((cells,), bias / masks**0.5, dtype=FLOAT)
-    return noise, expected, *linear.monte_carlo(noise, NOTHING, NOTHING, expected, [], masks)
+    return losses, expected, *linear.monte_carlo(losses, expected, masks)
 
 
 def test_an_honest_expectation_is_confirmed():
-    noise, expected, mean, error, again = measured(5000, bias=0.0)
+    losses, expected, mean, error, again = measured(5000, bias=0.0)
     beyond = (mean - expected).abs() > linear.SUSPICIOUS * error
     assert 3 <= again.sum() <= 40  # 1 in 370, a little more with an estimated deviation
     assert beyond.sum() <= 1  # control: without the second look it would be as many as `again`
-    assert noise.drawn == [100] * (1 + linear.CONFIRMATION)
+    assert losses.drawn == [100] * (1 + linear.CONFIRMATION)
 
 
 @pytest.mark.parametrize(("bias", "share"), [(2.5, 0.25), (4.0, 0.8), (6.0, 0.99)])
@@ -102,7 +99,7 @@ def test_the_second_measurement_counts_whichever_way_it_falls():
     masks = 100
     _, _, mean, error, again = measured(2000, bias=2.5, masks=masks)
     replay = Normal(2000)
-    draws = [replay.sampled_objective(None, None, None, masks) for _ in range(1 + linear.CONFIRMATION)]
+    draws = [replay(masks) for _ in range(1 + linear.CONFIRMATION)]
     second = torch.cat(draws[1:], 1)
     torch.testing.assert_close(mean[~again], draws[0].mean(-1)[~again])
     torch.testing.assert_close(mean[again], second.mean(-1)[again])
@@ -113,8 +110,8 @@ def test_the_second_measurement_counts_whichever_way_it_falls():
 
 
 def test_nothing_suspicious_nothing_drawn_again():
-    noise, *_, again = measured(1, bias=0.0)
-    assert noise.drawn == [100]
+    losses, *_, again = measured(1, bias=0.0)
+    assert losses.drawn == [100]
     assert not again.any()
 
 

@@ -21,14 +21,14 @@ from repro.theory.checks import check_blocks, check_probability
 class MaskDistribution(ABC):
     """A distribution of multiplicative masks z of shape `shape`, independent of the data.
 
-    `target` says what z multiplies: the `hidden` units (z has shape (d,)), or the entries of the factor `U`
-    (a, d) or `V` (b, d) of a linear network U Vᵀ X. `retain` is θ: the mean probability that an entry is kept,
-    or for continuous noise the θ of the Dropout of equal variance.
+    `target` says what z multiplies: the `hidden` units (z has shape (d,)), the entries of the factor `U` (a, d)
+    or `V` (b, d) of a linear network U Vᵀ X, or the units of all hidden `layers` of a deep one. `retain` is θ: the
+    mean probability that an entry is kept, or for continuous noise the θ of the Dropout of equal variance.
     """
 
     shape: tuple[int, ...]
     retain: float
-    target: Literal["hidden", "U", "V"] = "hidden"
+    target: Literal["hidden", "U", "V", "layers"] = "hidden"
 
     @property
     @abstractmethod

@@ -165,7 +165,8 @@ class Measurement:
             V = U.new_zeros(U.shape[-1], U.shape[-1]).fill_diagonal_(1)[None]  # a deep network is U I g(X)
             expected = noise.objective(U, V)
             generator = cell.generator(f"measurement {epoch}", seen.head.device)
-            mean, error, again = linear.monte_carlo(noise, U, V, expected, [generator], self.job.monte_carlo_masks)
+            losses = partial(noise.sampled_objective, U, V, [generator])
+            mean, error, again = linear.monte_carlo(losses, expected, self.job.monte_carlo_masks)
             row |= {
                 "deterministic": float(expected) / energy,
                 "penalty": (float(expected) - fit) / energy,

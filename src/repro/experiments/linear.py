@@ -1,6 +1,7 @@
 """What the linear experiments share: their grid of cells, the stochastic objective beside its expectation, claims."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,6 @@ from repro.progress import Progress
 from repro.records import Record
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from repro.data.linear import LinearData
@@ -162,7 +162,8 @@ def stochastic_and_deterministic(
 
     def measure(step: int, U: "Tensor", V: "Tensor") -> None:
         expected = deterministic_objective(cells, U, V, data)
-        mean, error, again = monte_carlo(noise, U, V, expected, generators, masks)
+        losses = partial(noise.sampled_objective, U, V, generators)
+        mean, error, again = monte_carlo(losses, expected, masks)
         rows[step] = pd.DataFrame(
             {
                 "cell": range(len(cells)),
@@ -196,12 +197,7 @@ def stochastic_and_deterministic(
 
 
 def monte_carlo(
-    noise: Any,
-    U: "Tensor",
-    V: "Tensor",
-    expected: "Tensor",
-    generators: Sequence["torch.Generator"],
-    masks: int,
+    losses: Callable[[int], "Tensor"], expected: "Tensor", masks: int
 ) -> tuple["Tensor", "Tensor", "Tensor"]:
     """Mean and standard error of the stochastic objective over fresh masks; suspicious cells measured anew.
 
@@ -209,14 +205,19 @@ def monte_carlo(
     is measured once more with `CONFIRMATION` times as many new masks, and that second value counts, whichever
     way it falls.
 
+    Args:
+        losses: count → the stochastic objective of that many fresh masks a cell, (cells, count).
+        expected: what it is compared with, (cells,).
+        masks: how many the first measurement averages over.
+
     Returns:
         mean, standard error and whether the cell was measured again, (cells,) each.
     """
     import torch
 
     def sample(count: int) -> tuple["Tensor", "Tensor"]:
-        losses = noise.sampled_objective(U, V, generators, count)
-        return losses.mean(-1), losses.std(-1) / count**0.5
+        drawn = losses(count)
+        return drawn.mean(-1), drawn.std(-1) / count**0.5
 
     mean, error = sample(masks)
     again = (mean - expected).abs() > SUSPICIOUS * error

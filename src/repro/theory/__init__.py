@@ -1,5 +1,13 @@
 """Pure functions on tensors: support norms and their proximal map, deterministic objectives, closed forms."""
 
+from repro.theory.deep_linear import (
+    critical_penalty,
+    critical_retain,
+    deep_dropout_regularizer,
+    induced_penalty,
+    rank_one_minimizer,
+    regularizer_bound,
+)
 from repro.theory.minimizer import (
     GlobalMinimum,
     global_minimizer,
@@ -18,14 +26,20 @@ from repro.theory.support_norm import k_support_norm, prox_squared_k_support, sp
 
 __all__ = [
     "GlobalMinimum",
+    "critical_penalty",
+    "critical_retain",
+    "deep_dropout_regularizer",
     "dropblock_objective",
     "dropconnect_objective",
     "effective_rank",
     "expected_objective",
     "global_minimizer",
+    "induced_penalty",
     "k_support_norm",
     "minimum_value",
     "prox_squared_k_support",
+    "rank_one_minimizer",
+    "regularizer_bound",
     "retain_probability",
     "shrink_singular_values",
     "spectral_k_support_norm",

@@ -6,12 +6,14 @@ problem is diag(m) with an identity Gram matrix (m the singular values of YX⁺X
 every value of the objective as it is and conditions it as well as it can be.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from repro.dropout import MaskDistribution
@@ -69,10 +71,25 @@ def solve(target: Float[Tensor, " n"], residual: float, masks: MaskDistribution,
         gradient = torch.stack(noise.expected_gradient(U, V))
         return noise.objective(U, V).item(), gradient.flatten().numpy()
 
-    point, value, iterations = start.flatten().numpy(), np.inf, 0
+    point, value, iterations = minimise(value_and_gradient, start.flatten().numpy())
+    U, V = torch.from_numpy(point).view(2, n, width)
+    return Solution(
+        objective=value + residual,
+        singular_values=torch.linalg.svdvals(U @ V.mT),
+        block_products=torch.stack([U.mT @ U, V.mT @ V]),
+        iterations=iterations,
+    )
+
+
+def minimise(
+    value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray
+) -> tuple[np.ndarray, float, int]:
+    """A local minimum of a smooth function by L-BFGS to the last digits: the point, its value, the iterations."""
+    point, value, iterations = start, np.inf, 0
     options = {"maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS, "ftol": 0.0, "gtol": 0.0}
-    # Products of matrices this small only lose by a second thread, and lose badly where cores are shared.
-    with torch_threads(1):
+    # Products of matrices this small, torch's and SciPy's own, only lose by a second thread, and lose badly (tenfold)
+    # where cores are shared.
+    with torch_threads(1), threadpool_limits(1, user_api="blas"):
         # A line search that finds no descent in the last digits ends a round; a fresh memory often finds more.
         for _ in range(MAX_ROUNDS):
             found = minimize(value_and_gradient, point, jac=True, method="L-BFGS-B", options=options)
@@ -80,10 +97,4 @@ def solve(target: Float[Tensor, " n"], residual: float, masks: MaskDistribution,
             if found.fun >= value * (1 - PRECISION):
                 break
             value = found.fun
-    U, V = torch.from_numpy(found.x).view(2, n, width)
-    return Solution(
-        objective=found.fun + residual,
-        singular_values=torch.linalg.svdvals(U @ V.mT),
-        block_products=torch.stack([U.mT @ U, V.mT @ V]),
-        iterations=iterations,
-    )
+    return point, found.fun, iterations

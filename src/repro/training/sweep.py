@@ -1,8 +1,8 @@
-"""The sweep engine: a whole grid of linear networks Ŷ = U Vᵀ X trained as one batched computation.
+"""The sweep engine: a whole grid of linear networks, such as Ŷ = U Vᵀ X, trained as one batched computation.
 
 The data enter only through the moments XXᵀ, YXᵀ and ‖Y‖² (`Problem`), so a step costs the same for any number
 of samples. What the masks do to objective and gradient is in `repro.training.noise`; here are the grid, the
-schedule and the loop.
+schedule and the loop, which trains any number of factors.
 
 Every cell of the grid draws from generators of its own, seeded by its seed and its mask distribution, so
 its numbers do not depend on its neighbours and a sweep may be cut into shards anywhere.
@@ -56,7 +56,8 @@ class Schedule:
         return rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
 
-Measure = Callable[[int, Tensor, Tensor], None]
+Factors = tuple[Float[Tensor, "cells _ _"], ...]
+Measure = Callable[..., None]
 
 
 def log_steps(steps: int, points: int) -> list[int]:
@@ -94,14 +95,15 @@ def initial_factors(
 def train(
     problem: Problem,
     cells: Sequence[Cell],
-    start: tuple[Float[Tensor, "cells a d"], Float[Tensor, "cells b d"]],
+    start: Factors,
     schedule: Schedule,
     *,
+    noise: Callable[[Problem, Sequence[Cell], int], Any] = noise_of,
     deterministic: bool = False,
     log_at: Sequence[int] = (),
     measure: Measure | None = None,
     advance: Callable[[int], None] = lambda steps: None,
-) -> tuple[Float[Tensor, "cells a d"], Float[Tensor, "cells b d"]]:
+) -> Factors:
     """Train every cell by SGD on its stochastic objective, or by gradient descent on its deterministic one.
 
     Precision and device are those of `problem`. A cell that diverges is no longer finite and leaves the others alone;
@@ -110,22 +112,27 @@ def train(
     Args:
         problem: the data's moments.
         cells: the grid; all masks on the same target.
-        start: initial factors.
+        start: initial factors, such as U (cells, a, d) and V (cells, b, d); each is cells first.
         schedule: step sizes and masks per step.
+        noise: noise(problem, cells, masks_per_step) is what the masks do to these factors: a
+            `repro.training.noise.Noise`, or one whose methods take as many factors as `start` has.
         deterministic: descend the exact expectation instead of sampling masks.
         log_at: the steps at which to measure (0 is the start).
-        measure: called as measure(step, U, V) at those steps with copies in float64.
+        measure: called as measure(step, *factors) at those steps with copies in float64.
         advance: called with the number of steps done since the last call, for a progress bar.
 
     Returns:
-        The final U (cells, a, d) and V (cells, b, d).
+        The final factors, shaped as `start`.
 
     Raises:
         ValueError: cells whose masks act on different targets.
     """
     one_target(cells)  # each shard sees its own cells only
     parts = [slice(i, i + SHARD) for i in range(0, len(cells), SHARD)]
-    shards = [_Shard(problem, cells[part], (start[0][part], start[1][part]), schedule, deterministic) for part in parts]
+    shards = [
+        _Shard(noise(problem, cells[part], schedule.masks_per_step), [f[part] for f in start], schedule, deterministic)
+        for part in parts
+    ]
     milestones = sorted({0, *(step for step in log_at if 0 <= step <= schedule.steps), schedule.steps})
     with _one_thread_each(problem.gram.device) as run_all:
         for begin, end in zip([0, *milestones], milestones, strict=False):
@@ -133,47 +140,38 @@ def train(
             if measure is not None and end in log_at:
                 measure(end, *(torch.cat(factors).double() for factors in _factors(shards)))
             advance(end - begin)
-    U, V = (torch.cat(factors) for factors in _factors(shards))
-    return U, V
+    return tuple(torch.cat(factors) for factors in _factors(shards))
 
 
 class _Shard:
     """A few cells on their way: what one thread works on at a time."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        cells: Sequence[Cell],
-        start: tuple[Tensor, Tensor],
-        schedule: Schedule,
-        deterministic: bool,
-    ) -> None:
+    def __init__(self, noise: Any, start: Sequence[Tensor], schedule: Schedule, deterministic: bool) -> None:
         # Transposed in memory, (cells, d, ·): the layout in which `HiddenNoise` computes gradients.
-        self.U, self.V = (
-            factor.to(problem.gram).mT.clone(memory_format=torch.contiguous_format).mT for factor in start
-        )
+        self.factors = [
+            factor.to(noise.amplification).mT.clone(memory_format=torch.contiguous_format).mT for factor in start
+        ]
         self.schedule = schedule
-        noise = noise_of(problem, cells, schedule.masks_per_step)
         self._gradient = noise.expected_gradient if deterministic else noise.sampled_gradient
         self._peak = (schedule.learning_rate / noise.amplification)[:, None, None]
-        self._velocity_U, self._velocity_V = torch.zeros_like(self.U), torch.zeros_like(self.V)
+        self._velocities = [torch.zeros_like(factor) for factor in self.factors]
 
     def run(self, begin: int, end: int) -> None:
         """Do the updates number `begin` to `end` − 1."""
-        if not (self.U.isfinite().all((1, 2)) & self.V.isfinite().all((1, 2))).any():
+        if not torch.stack([factor.isfinite().all((1, 2)) for factor in self.factors]).all(0).any():
             return  # all of them have diverged
         momentum = self.schedule.momentum
         for step in range(begin, end):
-            gradient_U, gradient_V = self._gradient(self.U, self.V)
+            gradients = self._gradient(*self.factors)
             rate = self._peak * self.schedule.factor(step)
-            torch.add(gradient_U, self._velocity_U, alpha=momentum, out=self._velocity_U)
-            torch.add(gradient_V, self._velocity_V, alpha=momentum, out=self._velocity_V)
-            self.U.addcmul_(rate, self._velocity_U, value=-1)
-            self.V.addcmul_(rate, self._velocity_V, value=-1)
+            for factor, velocity, gradient in zip(self.factors, self._velocities, gradients, strict=True):
+                torch.add(gradient, velocity, alpha=momentum, out=velocity)
+                factor.addcmul_(rate, velocity, value=-1)
 
 
-def _factors(shards: Sequence[_Shard]) -> tuple[list[Tensor], list[Tensor]]:
-    return [shard.U for shard in shards], [shard.V for shard in shards]
+def _factors(shards: Sequence[_Shard]) -> list[tuple[Tensor, ...]]:
+    """Each factor's shards."""
+    return list(zip(*(shard.factors for shard in shards), strict=True))
 
 
 @contextmanager
