@@ -172,3 +172,14 @@ def test_the_ledger_as_a_table():
     assert (row.experiment, row.claim, row.verdict, row.measured) == ("tiny", "grows", "holds", 4.0)
     assert pd.isna(row.low)
     assert report.whose(Path("results")) == "your"
+
+
+def test_experiments_are_listed_under_their_papers():
+    papers = ("One paper", "One paper", "Another & more")
+    found = [(load(f"seed={i}", f"paper={paper!r}"), None, "") for i, paper in enumerate(papers)]
+    html = report.write(found, [], Path("report.html")).read_text(encoding="utf-8")
+    nav = html[html.index("<nav") : html.index("</nav>")]
+    assert re.findall("<h3>(.*?)</h3>|(<li>)|(<ul>|</ul>)", nav) == [
+        ("One paper", "", ""), ("", "", "<ul>"), ("", "<li>", ""), ("", "<li>", ""), ("", "", "</ul>"),
+        ("Another &amp; more", "", ""), ("", "", "<ul>"), ("", "<li>", ""), ("", "", "</ul>"),
+    ]  # fmt: skip

@@ -40,6 +40,7 @@ class Section:
 
     name: str
     title: str
+    paper: str
     about: str
     command: str
     verdicts: Sequence[Verdict]
@@ -86,7 +87,7 @@ def _section(
     about = (module.__doc__ or "").partition("\n\n")[2]
     mine = [v for v in verdicts if v.experiment == config.name]
     if record is None:
-        return Section(config.name, config.title, about, command, mine, None)
+        return Section(config.name, config.title, config.paper, about, command, mine, None)
     redraw_if_needed(config.module, record)
     captions: Mapping[str, str] = getattr(module, "CAPTIONS", {})
     figures = [
@@ -97,6 +98,7 @@ def _section(
     return Section(
         config.name,
         config.title,
+        config.paper,
         about,
         summary["command"],
         mine,
