@@ -379,7 +379,7 @@ def _collapse(record: Record) -> "Figure":
     from repro import plotting
 
     cells, arrays = record.cells, record.arrays
-    depths, widths = sorted(cells.depth.unique()), sorted(cells.width.unique())
+    depths, widths = sorted(cells.depth.unique().tolist()), sorted(cells.width.unique().tolist())
     shapes = zip(arrays["collapse_depth"], arrays["collapse_width"], strict=True)
     curve = dict(zip(shapes, zip(arrays["curve_rank"], arrays["curve_effective_rank"], strict=True), strict=True))
     figure, axes = plotting.panels(len(depths), sharey=True)
@@ -436,7 +436,7 @@ def _spectra(record: Record) -> "Figure":
     from repro import plotting
 
     cells, arrays = record.cells, record.arrays
-    depths, widths, rates = (sorted(cells[name].unique()) for name in ("depth", "width", "retain"))
+    depths, widths, rates = (sorted(cells[name].unique().tolist()) for name in ("depth", "width", "retain"))
     width = widths[len(widths) // 2]
     chosen = sorted({rates[round(i)] for i in np.linspace(0, len(rates) - 1, 3)})
     shown = np.arange(1, min(width, arrays["singular_values"].shape[1], 10) + 1)
