@@ -279,6 +279,8 @@ CLAIMS = (
         measure=_spectrum_error,
         scales=("cpu", "gpu"),
         figure="spectra",
+        caveat="What is left of the data fit when training ends comes off the singular values; more epochs bring them "
+        "closer.",
     ),
     Claim(
         id="assumption_is_tight",
@@ -328,6 +330,8 @@ CLAIMS = (
         measure=_collapse_order,
         scales=("cpu", "gpu"),
         figure="spectra",
+        caveat="The directions of the smallest classes leave the origin slowest, and may still be there when training "
+        "ends, at rates at which the minimum would have them.",
     ),
     Claim(
         id="network_learns",
