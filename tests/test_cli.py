@@ -48,7 +48,7 @@ MISTAKES = {
     "options.factr=1": "unknown key options.factr; did you mean options.factor?",
     "data=digit_halvs": "mnist5k, parquet, synthetic; did you mean digit_halves?",
     "dropuot=dropblock": "unknown key dropuot; did you mean dropout?",
-    "data=3": "data=3: must be one of cifar10, cifar100, digit_halves",
+    "data=3": "data=3: must be one of cifar10, cifar100, correlated, digit_halves",
     "~dropout": "dropout: is not set",
     "~seed": "seed: is not set",
     "dropout.block_size=banana": "dropout.block_size=banana: must be an integer",

@@ -367,7 +367,7 @@ def figures(record: Record) -> dict[str, "Figure"]:
     return {"collapse": _collapse(record), "rate": _rate(record), "spectra": _spectra(record)}
 
 
-def _attained(rank: Any, depth: int, width: int) -> Any:
+def _attained(rank: Any, depth: Any, width: Any) -> Any:
     """Whether a network attains the closed form, given its rank: each unit of a single hidden layer must be able to
     carry an equal share of it, for which as many units as its rank are enough; with more layers, only rank 1 is."""
     return rank <= (width if depth == 2 else 1)
