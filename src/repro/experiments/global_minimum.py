@@ -14,7 +14,7 @@ from pydantic import BaseModel, PositiveInt
 from repro.claims import Claim
 from repro.config import LinearConfig as Config
 from repro.config import SyntheticData
-from repro.experiments import minimum
+from repro.experiments import linear, minimum
 from repro.progress import Progress
 from repro.records import Record, Result
 
@@ -43,6 +43,9 @@ class Options(BaseModel, extra="forbid", frozen=True):
 
     solve: bool = True
     width_needed: WidthNeeded = WidthNeeded()
+
+
+grid_size = linear.grid_size
 
 
 def run(cfg: Config, progress: Progress) -> Result:
