@@ -147,6 +147,18 @@ def test_parts_that_were_left_serve_a_run_without_a_launcher(alone):
     assert not Path("results/parts").exists()
 
 
+def test_measurements_do_not_depend_on_where_a_grid_is_cut(monkeypatch):
+    from repro.experiments import linear
+
+    monkeypatch.setattr(linear, "SUSPICIOUS", 1.0)  # every third measurement is done twice
+    cells = ["dropout.p=null", "dropout.retain=[0.5,0.9]", "dropout.block_size=[1,2]", "options.monte_carlo_masks=64"]
+    config = composition.load(["experiment=dropblock_objective", *SMALL[1:], *cells])
+    whole = runner.execute(config.model_copy(update={"results": "whole"}), "", quiet=True).record
+    assert 0 < whole.curves.remeasured.sum() < len(whole.curves)
+    runner.compute_part(config, (8, 16))
+    assert same(runner.execute(config, "", quiet=True).record, whole)
+
+
 def test_parts_of_other_code_are_not_taken(monkeypatch):
     config = composition.load(SMALL)
     runner.compute_part(config, (8, 16))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from repro import parts, records
+from repro import distributed, parts, records
 from repro.config import DeepConfig
 from repro.config import processes as processes_of
 from repro.errors import UserError
@@ -124,7 +124,8 @@ def _train(job: Job, threads: int, advance: Advance) -> Trained:
     with torch_threads(threads):
         # A progress bar cannot cross into spawned processes; a partial because `launch` walks through arguments
         # and rebuilds the dataclasses among them.
-        advance = advance if fabric.world_size == 1 else _nowhere
+        here = fabric.world_size == 1 or distributed.started() is not None
+        advance = advance if here else _nowhere
         return fabric.launch(partial(_train_here, job=job, advance=advance))
 
 

@@ -184,7 +184,7 @@ def _both_trainings(
     def measure(step: int, U: "Tensor", V: "Tensor") -> None:
         expected = deterministic_objective(cells, U, V, data)
         losses = partial(noise.sampled_objective, U, V, generators)
-        mean, error, again = monte_carlo(losses, expected, masks)
+        mean, error, again = monte_carlo(losses, expected, masks, generators)
         rows[step] = pd.DataFrame(
             {
                 "cell": range(len(cells)),
@@ -218,7 +218,7 @@ def _both_trainings(
 
 
 def monte_carlo(
-    losses: Callable[[int], "Tensor"], expected: "Tensor", masks: int
+    losses: Callable[[int], "Tensor"], expected: "Tensor", masks: int, generators: Sequence["torch.Generator"] = ()
 ) -> tuple["Tensor", "Tensor", "Tensor"]:
     """Mean and standard error of the stochastic objective over fresh masks; suspicious cells measured anew.
 
@@ -230,6 +230,7 @@ def monte_carlo(
         losses: count → the stochastic objective of that many fresh masks a cell, (cells, count).
         expected: what it is compared with, (cells,).
         masks: how many the first measurement averages over.
+        generators: those of the cells, where what a cell draws next may not depend on its neighbours.
 
     Returns:
         mean, standard error and whether the cell was measured again, (cells,) each.
@@ -248,8 +249,8 @@ def monte_carlo(
         second = torch.stack([m for m, _ in draws]).mean(0)
         second_error = torch.stack([e for _, e in draws]).square().sum(0).sqrt() / CONFIRMATION
         mean, error = torch.where(again, second, mean), torch.where(again, second_error, error)
-        for generator, state, drew in zip(generators, states, again.tolist(), strict=True):
-            if not drew:  # what a cell draws next does not depend on its neighbours
+        for generator, state, drew in zip(generators, states, again.tolist(), strict=False):
+            if not drew:
                 generator.set_state(state)
     return mean, error, again
 
