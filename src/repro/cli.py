@@ -116,6 +116,10 @@ def _run(hydra_app: Callable[[], None], arguments: list[str]) -> int:
     elsewhere = launcher is not None and launcher.elsewhere
     configs = [composition.load(job, extra=extra, elsewhere=elsewhere) for job in jobs]
     composition.announce(configs, overrides)
+    if configs[0].estimate:
+        from repro import estimate
+
+        return estimate.say_all(configs)
     if launcher is not None:
         return _spread(launcher, jobs, configs, extra)
 
@@ -160,7 +164,7 @@ def _hydra(hydra_app: Callable[[], None], args: argparse.Namespace) -> int:
 def again(job: Sequence[str], config: "Config", extra: Path | None = None) -> str:
     """What to type to make the record of `config` again, on any machine: with the scale picked, unforced."""
     flags = ["--config-dir", str(extra)] if extra else []
-    kept = [text for text in job if text.split("=")[0] not in ("force", "scale")]
+    kept = [text for text in job if text.split("=")[0] not in ("force", "estimate", "scale")]
     return shlex.join(["python", "scripts/run.py", *flags, *kept, f"scale={config.scale}"])
 
 

@@ -23,12 +23,16 @@ Computed = TypeVar("Computed")
 Part = tuple[int, int]
 """The cells from the first number up to, not including, the second."""
 
-_part: ContextVar[Part | None] = ContextVar("part", default=None)
+_part: ContextVar[tuple[Part, bool] | None] = ContextVar("part", default=None)
 _worker: ContextVar[bool] = ContextVar("worker", default=False)
 
 
 class Done(Exception):
-    """This process has done its share of a run that another one completes."""
+    """This process has done its share of a run that another one completes; `seconds` tells how long it took."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
 
 
 @contextlib.contextmanager
@@ -46,9 +50,9 @@ def in_worker() -> bool:
 
 
 @contextlib.contextmanager
-def only(part: Part) -> Iterator[None]:
-    """Inside, `each` computes `part` alone, stores it and raises `Done`."""
-    token = _part.set(part)
+def only(part: Part, *, keep: bool = True) -> Iterator[None]:
+    """Inside, `each` computes `part` alone, stores it where it is to `keep`, and raises `Done`."""
+    token = _part.set((part, keep))
     try:
         yield
     finally:
@@ -61,14 +65,17 @@ def each(work: Callable[[int, int], Computed], count: int, config: Config) -> li
     Raises:
         Done: in a process that was given one part, or that is not the first of a data-parallel run.
     """
-    if (part := _part.get()) is not None:
-        started = time.monotonic()
-        _store(config, part, work(*part), started)
-        raise Done
-    here = stored(config)
+    if (given := _part.get()) is not None:
+        part, keep = given
+        started, computed = time.monotonic(), work(*part)
+        seconds = time.monotonic() - started
+        if keep:
+            _store(config, part, computed, seconds)
+        raise Done(seconds)
+    here, started = stored(config), time.monotonic()
     found = [_load(_file(config, p))[1] if p in here else work(*p) for p in _with_gaps(here, count)]
     if distributed.rank() != 0:
-        raise Done
+        raise Done(time.monotonic() - started)
     return found
 
 
@@ -112,8 +119,8 @@ def _file(config: Config, part: Part) -> Path:
     return folder(config) / f"{part[0]}-{part[1]}.pkl"
 
 
-def _store(config: Config, part: Part, computed: object, started: float) -> None:
-    seconds, path = time.monotonic() - started, _file(config, part)
+def _store(config: Config, part: Part, computed: object, seconds: float) -> None:
+    path = _file(config, part)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".tmp-{uuid.uuid4().hex}")
     with temporary.open("wb") as file:

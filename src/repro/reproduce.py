@@ -31,6 +31,10 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
     overrides = [text for text in overrides if not composition.is_launchers(text)]
     plan = figures.plan(overrides, extra, elsewhere=launcher is not None and launcher.elsewhere)
     composition.announce([config for config, _ in plan], overrides)
+    if plan[0][0].estimate:
+        from repro import estimate
+
+        return estimate.say_all([config for config, _ in plan])
     from repro import runner
 
     outcomes: list[runner.Outcome | str] | None = None
