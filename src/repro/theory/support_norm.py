@@ -135,7 +135,7 @@ def prox_squared_k_support(
         saturated, active = _counts(ascending, ordered, k, w)
         rank = torch.arange(ordered.shape[-1], device=ordered.device)
         between = (rank >= saturated) & (rank < active)
-    u = (ordered * between).sum(-1, keepdim=True) / (k - saturated + w * (active - saturated))
+    u = (ordered * between).sum(-1, keepdim=True) / _spare(k - saturated, w, active - saturated, values)
     shrunk = torch.minimum(magnitudes - w * u, magnitudes / (1 + w)).clamp_min(0)
     return torch.copysign(shrunk, values)
 
@@ -163,15 +163,20 @@ def _counts(ascending: Tensor, ordered: Tensor, k: int, w: Number) -> tuple[Tens
         u = ordered.gather(-1, j) / (1 + w)
         active = n - torch.searchsorted(ascending, (w * u).contiguous(), right=True)
         inside = sums.gather(-1, active) - sums.gather(-1, j + 1)
-        return inside >= u * (k - 1 - j + w * (active - 1 - j))
+        return inside >= u * _spare(k - 1 - j, w, active - 1 - j, ordered)
 
     def dropped(i: Tensor) -> Tensor:
         # Entry i >= s is active when |m_i| exceeds w·u for the u that entries s..i alone would give.
         inside = sums.gather(-1, i + 1) - sums.gather(-1, s)
-        return ordered.gather(-1, i) * (k - s + w * (i + 1 - s)) <= w * inside
+        return ordered.gather(-1, i) * _spare(k - s, w, i + 1 - s, ordered) <= w * inside
 
     s = _first(free, torch.zeros_like(ordered[..., :1], dtype=torch.long), k - 1)
     return s, _first(dropped, s, n)
+
+
+def _spare(spare: Tensor, w: Number, count: Tensor, like: Tensor) -> Tensor:
+    """spare + w·count in the precision of `like`: a number times whole numbers would be float32."""
+    return spare.to(like.dtype) + w * count.to(like.dtype)
 
 
 def _first(holds: Callable[[Tensor], Tensor], low: Tensor, stop: int) -> Tensor:
