@@ -55,8 +55,9 @@ lint: $(STAMP) ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## run the benchmarks
+bench: $(STAMP) ## run the benchmarks (a quarter of an hour), draw results/bench/*.{pdf,png}
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/support/plot.py
 
 lock: $(STAMP) ## choose the newest versions that pyproject.toml allows and write the lock files
 	$(BIN)/uv pip compile --upgrade $(COMPILE) $(EXTRAS) pyproject.toml -o requirements.lock
