@@ -10,9 +10,9 @@ block to the smaller side of the map, has no such DropBlock. Peak memory is what
 
 import ctypes
 import multiprocessing
-import resource
-import sys
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from timm.layers.drop import drop_block_2d as timm_drop_block
@@ -64,6 +64,11 @@ def both(layer: Layer, x: Tensor) -> Callable[[], object]:
     return lambda: torch.autograd.grad(layer(wanted), wanted, x)
 
 
+def memory(what: str) -> float:
+    """Bytes of memory of this process, as Linux tells them."""
+    return 1024.0 * int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
 def added_memory(call: Callable[[], object], device: str) -> float:
     """Bytes that a call needs at most beyond what is there; on the CPU measured in a process of its own."""
     if device == "cuda":
@@ -73,9 +78,13 @@ def added_memory(call: Callable[[], object], device: str) -> float:
         return float(torch.cuda.max_memory_allocated() - before)
 
     def child(pipe) -> None:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**16)  # large blocks go back to the system when freed
+        libc.malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
+        before = memory("VmRSS")
         call()
-        pipe.send(1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+        pipe.send(memory("VmHWM") - before)
 
     call()
     context = multiprocessing.get_context("fork")  # torch computes on one thread: there is no pool to lose
@@ -89,9 +98,6 @@ def added_memory(call: Callable[[], object], device: str) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    # large blocks go back to the system when freed: what a process has had at most is then what it needed
-    if sys.platform == "linux":
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if devices == ["cpu"]:
         print("no CUDA GPU here: only the CPU is measured")
@@ -108,7 +114,7 @@ def main() -> None:
         }
         for what, (x, layers) in inputs.items():
             synchronized = torch.cuda.synchronize if device == "cuda" else lambda: None
-            memory = {name: added_memory(both(layer, x), device) for name, layer in layers.items()}
+            added = {name: added_memory(both(layer, x), device) for name, layer in layers.items()}
             calls = {(name, step): work(layer, x) for name, layer in layers.items() for step, work in STEPS.items()}
 
             def timed(call, synchronized=synchronized):
@@ -120,7 +126,7 @@ def main() -> None:
                 ms = [shown(summary([1e3 * t for t in times[name, step]]), 2) for step in STEPS]
                 found[f"{device}, {what}, {name}"] = {
                     "seconds": {step: summary(times[name, step]) for step in STEPS},
-                    "added_bytes": memory[name],
+                    "added_bytes": added[name],
                 }
                 quotients = ""
                 for peer in ("torchvision", "timm") if name not in peers else ():
@@ -130,7 +136,7 @@ def main() -> None:
                         quotients += f"{shown(quotient):>18}"
                     else:
                         quotients += f"{'-':>18}"
-                row = f"{f'{device} {what}':<24}{name:<14}{ms[0]:>24}{ms[1]:>26}{memory[name] / MIB:>12.0f}{quotients}"
+                row = f"{f'{device} {what}':<24}{name:<14}{ms[0]:>24}{ms[1]:>26}{added[name] / MIB:>12.0f}{quotients}"
                 print(row)
     save("dropblock", found, ratios)
 

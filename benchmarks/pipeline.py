@@ -1,10 +1,10 @@
-"""The whole way at smoke scale: `reproduce_all.py` cold and cached, figures, --help, and what a run spends on its record.
+"""The whole way at smoke scale: `reproduce_all.py` cold and cached, figures, --help, and what a run's record costs.
 
     python benchmarks/pipeline.py
 
-Wall clock of the commands, from start to prompt, on two cores or more. `reproduce_all.py` cold runs once, everything else
-in turn. The cost of records and of W&B (offline) is the difference between two runs of one configuration: whole, and
-without W&B; and between that and the experiment's own computation, which the record keeps.
+Wall clock of the commands, from start to prompt, on two cores or more. `reproduce_all.py` cold runs once, everything
+else in turn. Offline W&B costs the difference between a run with it and one without; records and W&B together what a
+run takes beyond its computation, whose time its record keeps, and beyond a cached run, which is starting Python.
 """
 
 import json

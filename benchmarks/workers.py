@@ -1,8 +1,8 @@
-"""Independent runs on two local workers beside one, at one thread each, and beside one process without a launcher.
+"""Independent runs on two local workers beside one, at one thread each.
 
     python benchmarks/workers.py
 
-Six runs of `rank_collapse` at smoke scale with 4,000 steps through `scripts/run.py -m`, from the command to the last
+Four runs of `rank_collapse` at smoke scale with 4,000 steps through `scripts/run.py -m`, from the command to the last
 record, W&B disabled. Starting Python and importing PyTorch is part of it, for every worker.
 """
 
@@ -23,25 +23,20 @@ COMMAND = [
     "training.steps=4000",
     "tracking.mode=disabled",
 ]
-RUNS, TARGET = 6, 1.7
+RUNS, TARGET = 4, 1.7
 
 
-def runs(*overrides: str) -> None:
-    seeds = "seed=" + ",".join(map(str, range(RUNS)))
+def runs(workers: int) -> None:
     with tempfile.TemporaryDirectory() as results:
-        subprocess.run(
-            [sys.executable, RUN, *COMMAND, seeds, f"results={results}", *overrides], check=True, capture_output=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        spread = ["hydra/launcher=joblib", f"hydra.launcher.workers={workers}"]
+        seeds = "seed=" + ",".join(map(str, range(RUNS)))
+        command = [sys.executable, RUN, *COMMAND, seeds, "tracking.mode=disabled", f"results={results}", *spread]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert len(list(Path(results).glob("runs/rank_collapse/*/summary.json"))) == RUNS
 
 
 def main() -> None:
-    work = {
-        "two workers": lambda: runs("hydra/launcher=joblib", "hydra.launcher.workers=2"),
-        "one worker": lambda: runs("hydra/launcher=joblib", "hydra.launcher.workers=1"),
-        "no launcher": runs,
-    }
+    work = {"two workers": lambda: runs(2), "one worker": lambda: runs(1)}
     timings = interleaved(work, seconds=0.0, at_least=3)
     for name, timing in timings.items():
         print(f"{RUNS} runs, {name:<14}{shown(summary(timing.wall)):>22} s")
