@@ -163,7 +163,7 @@ def test_parts_of_other_code_are_not_taken(monkeypatch):
     config = composition.load(SMALL)
     runner.compute_part(config, (8, 16))
     assert parts.stored(config) == [(8, 16)]
-    monkeypatch.setattr(records, "code_state", lambda: {"source": "other code"})
+    monkeypatch.setattr(records, "source_hash", lambda: "other code")
     assert parts.stored(config) == []
 
 

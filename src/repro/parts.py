@@ -111,7 +111,7 @@ def _with_gaps(here: list[Part], count: int) -> list[Part]:
 
 def folder(config: Config) -> Path:
     """Where the parts of a configuration wait that were computed by this code."""
-    code = str(records.code_state()["source"])[:12]
+    code = records.source_hash()[:12]
     return Path(config.results) / "parts" / records.fingerprint(config.plain()) / code
 
 
