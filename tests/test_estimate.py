@@ -10,8 +10,14 @@ from repro import cli, composition, estimate
 from repro.training.sweep import log_steps
 from repro.training.threads import torch_threads
 
-LINEAR = ["experiment=rank_collapse", "scale=cpu", "device=cpu", "tracking.mode=disabled"]
-DEEP = ["experiment=last_layer_dropout", "scale=cpu", "device=cpu", "tracking.mode=disabled", "training.processes=2"]
+LINEAR = [
+    "experiment=rank_collapse", "scale=cpu", "device=cpu", "seed=[0,1,2]", "training.steps=1500",
+    "dropout.block_size=[1,2,4,8]", "dropout.p=[0.3,0.4,0.5,0.6,0.7,0.8,0.9,0.95]",
+]  # fmt: skip
+DEEP = [
+    "experiment=last_layer_dropout", "scale=cpu", "device=cpu", "seed=0", "training.processes=2", "training.epochs=12",
+    "dropout.block_size=[1,4,8]", "dropout.retain=[0.02,0.5,0.95]", "training.batch_size=50",
+]  # fmt: skip
 STEP, POINT, FIXED, EPOCH, IMAGE = 2e-3, 5e-2, 0.7, 0.3, 1e-3
 
 

@@ -247,8 +247,9 @@ def test_grid_size_is_the_number_of_cells():
         assert linear.grid_size(config) == len(linear.grid(config)[0])
     config = composition.load(["experiment=last_layer_dropout", "scale=cpu"])
     assert last_layer_dropout.grid_size(config) == len(last_layer_dropout.cells_of(config)[0])
-    config = composition.load(["experiment=dropblock_approximation", "scale=cpu"])
-    assert dropblock_approximation.grid_size(config) == 15
+    two_seeds = ["seed=[0,1]", "options.places=[features]", "dropout.block_size=4", "dropout.retain=0.5"]
+    config = composition.load(["experiment=dropblock_approximation", *two_seeds])
+    assert dropblock_approximation.grid_size(config) == 6  # none, disjoint and original, twice
 
 
 # ---------------------------------------------------------------------- the results folder
