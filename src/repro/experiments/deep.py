@@ -101,7 +101,7 @@ def _train_some(jobs: Sequence[Job], folder: Path, cfg: DeepConfig, progress: Pr
     seconds = time.monotonic() - started
     progress.say(f"{done / seconds:,.0f} images/s on {processes} × {threads} threads, {cfg.device}")
     for number, network in enumerate(trained):
-        if not isfinite(network.rows[-1]["deterministic"]):
+        if network.rows and not isfinite(network.rows[-1]["deterministic"]):  # other processes than the first have none
             progress.say(f"network {number} diverged, and was stopped after epoch {network.rows[-1]['epoch']:.0f}")
     return trained
 
