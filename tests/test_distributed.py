@@ -14,7 +14,7 @@ from repro.errors import UserError
 RUN = str(Path(__file__).parents[1] / "scripts" / "run.py")
 DEEP = [
     "experiment=last_layer_dropout", "scale=smoke", "device=cpu", "threads=1", "tracking.mode=disabled",
-    "data.subset=150", "dropout.block_size=4", "options.monte_carlo_masks=64", "+options.without=false",
+    "data.subset=150", "dropout.block_size=4", "options.monte_carlo_masks=64", "options.without=false",
 ]  # fmt: skip
 
 
