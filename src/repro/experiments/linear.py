@@ -218,7 +218,7 @@ def _both_trainings(
 
 
 def monte_carlo(
-    losses: Callable[[int], "Tensor"], expected: "Tensor", masks: int, generators: Sequence["torch.Generator"] = ()
+    losses: Callable[[int], "Tensor"], expected: "Tensor", masks: int, generators: Sequence[Any] = ()
 ) -> tuple["Tensor", "Tensor", "Tensor"]:
     """Mean and standard error of the stochastic objective over fresh masks; suspicious cells measured anew.
 
