@@ -5,6 +5,8 @@ SCALE ?=
 ARGS ?=
 # RECORDS=reference: figures and report of the records in results/reference/cpu instead of your own
 RECORDS ?=
+# joblib, submitit or ray: spreads reproduce-all over workers
+LAUNCHER ?=
 
 # Start-up is several times slower where no compiled modules may be kept.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,22 +14,26 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
+RAY := $(VENV)/.ray
 OVERRIDES = $(if $(SCALE),scale=$(SCALE)) $(ARGS)
 SHOWN = $(if $(filter reference,$(RECORDS)),results=results/reference/$(or $(SCALE),cpu) scale=$(or $(SCALE),cpu) $(ARGS),$(OVERRIDES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce-all figures report compare test chaos lint bench lock clean
+.PHONY: help setup setup-ray reproduce-all figures report compare test chaos lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+	@echo '  LAUNCHER=joblib|submitit|ray spreads reproduce-all over workers'
 	@echo '  SCALE=smoke|cpu|gpu and ARGS="key=value ..." go to the experiments; PYTHON=... chooses the interpreter'
 	@echo '  RECORDS=reference shows the records that come with the code: make figures, make report'
 
 setup: $(STAMP) ## make .venv from the locked, hash-checked requirements; skipped when current
 
-reproduce-all: $(STAMP) ## run every experiment that is not recorded yet, draw all figures, judge all claims
-	@set -f; $(BIN)/python scripts/reproduce_all.py $(OVERRIDES)
+setup-ray: $(RAY) ## add Ray, for LAUNCHER=ray
+
+reproduce-all: $(STAMP) $(if $(filter ray,$(LAUNCHER)),$(RAY)) ## run every experiment that is not recorded yet, draw all figures, judge all claims
+	@set -f; $(BIN)/python scripts/reproduce_all.py $(OVERRIDES) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 
 figures: $(STAMP) ## draw every figure from the records, without training
 	@set -f; $(BIN)/python scripts/figures.py $(SHOWN)
@@ -49,17 +55,21 @@ lint: $(STAMP) ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## run the benchmarks
+bench: $(STAMP) ## run the benchmarks (a quarter of an hour), draw results/bench/*.{pdf,png}
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/support/plot.py
 
 lock: $(STAMP) ## choose the newest versions that pyproject.toml allows and write the lock files
-	$(BIN)/uv pip compile --upgrade $(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --upgrade $(COMPILE) $(EXTRAS) pyproject.toml -o requirements.lock
+	echo ray | $(BIN)/uv pip compile --upgrade $(COMPILE) -c requirements.lock - -o requirements-ray.lock
 	echo uv | $(BIN)/uv pip compile --upgrade $(COMPILE) - -o requirements-bootstrap.lock
 
 clean: ## remove .venv and caches; results stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src scripts tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# All but Ray's
+EXTRAS := $(addprefix --extra ,dev bench joblib submitit)
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 # A set-up that was cut short leaves .incomplete behind and is begun anew; so is one whose Python is gone.
@@ -73,4 +83,8 @@ $(STAMP): requirements.lock requirements-bootstrap.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock requirements-bootstrap.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@rm $(VENV)/.incomplete && touch $@
+	@rm -f $(VENV)/.incomplete $(RAY) && touch $@
+
+$(RAY): $(STAMP) requirements-ray.lock
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements-ray.lock
+	@touch $@

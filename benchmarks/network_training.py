@@ -20,8 +20,10 @@ from repro.data.images import Images, ImageSet, load
 from repro.dropout import DropBlock
 from repro.models.resnet import ResNet
 from repro.training.network import Task, fabric_of, fit, moments, quadratic_loss
+from support.timing import ratio, save, shown, summary
 
-EPOCHS = 4  # the fastest counts: the first warms up
+EPOCHS = 3  # of a measurement, of which the fastest counts: the first warms up
+ROUNDS = 4
 LOSSES = 200  # evaluations of a loss that are timed together
 
 
@@ -156,21 +158,27 @@ def main() -> None:
     )  # fmt: skip
     build = partial(ResNet, model, shape[0], 10, 0)
     dropped = Task(build=build, images=images, training=training, seed=0, masks=DropBlock(64, 4, 0.5))
-    rates = {
-        "plain loop, DataLoader, float32, Dropout": plain(build, images, batch, device, 0.5),
-        "ours, DropBlock(4), 64 masks a step": ours(dropped, device),
+    work = {
+        "plain loop, DataLoader, float32, Dropout": lambda: plain(build, images, batch, device, 0.5),
+        "ours, DropBlock(4), 64 masks a step": lambda: ours(dropped, device),
     }
-    for name, rate in rates.items():
-        print(f"{name:<44}{rate:>12,.0f} images/s")
+    rounds = [{name: measure() for name, measure in work.items()} for _ in range(ROUNDS)]
+    rates = {name: [one[name] for one in rounds] for name in work}
+    print(f"images per second, median [quartiles] of {ROUNDS} rounds")
+    for name, found in rates.items():
+        print(f"{name:<44}{shown(summary(found), 0):>24}")
     first, masked = rates.values()
-    share = dropout_seconds(dropped, device) * masked / batch
-    print(f"ours is {masked / first:.2f} × the plain loop; dropout costs {100 * share:.1f} % of a step")
+    faster, rate = ratio(masked, first), summary(masked)["median"]
+    share = dropout_seconds(dropped, device) * rate / batch
+    print(f"ours is {shown(faster, 2)} × the plain loop; dropout costs {100 * share:.1f} % of a step")
+    results = {"images_per_second": {name: summary(found) for name, found in rates.items()}, "dropouts_share": share}
+    save("network_training", results, {f"network training, {device}: plain loop with a DataLoader": faster})
     if device == "cuda":
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as flops:
             build()(torch.randn(1, shape[0], shape[1], shape[1])).sum().backward()
-        print(f"{100 * masked * flops.get_total_flops() / matrix_rate():.1f} % of the GPU's bf16 matrix rate")
+        print(f"{100 * rate * flops.get_total_flops() / matrix_rate():.1f} % of the GPU's bf16 matrix rate")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from repro.records import environment
 
-RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
+RESULTS = Path(__file__).parents[2] / "results" / "bench"
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,44 @@ def shown(numbers: Mapping[str, float], digits: int = 1) -> str:
     return "{median:.{d}f} [{quartile_1:.{d}f}, {quartile_3:.{d}f}]".format(**numbers, d=digits)
 
 
-def save(name: str, results: Mapping[str, Any]) -> None:
-    """Write results/benchmarks/`name`.json, with where and under what load it was measured."""
+def repeated(call: Callable[[], object], at_least: float = 0.02) -> tuple[Callable[[], None], int]:
+    """`call` often enough to fill `at_least` seconds, and how often that is."""
+    call()
+    begun, done = time.perf_counter(), 0
+    while time.perf_counter() - begun < at_least:
+        call()
+        done += 1
+
+    def run() -> None:
+        for _ in range(done):
+            call()
+
+    return run, done
+
+
+def seconds_per_call(work: Mapping[str, Callable[[], object]], *, seconds: float) -> dict[str, list[float]]:
+    """Seconds of one call of each piece of work, a number a round; short ones are repeated within a round."""
+    calls = {name: repeated(call) for name, call in work.items()}
+    timings = interleaved({name: run for name, (run, _) in calls.items()}, seconds=seconds)
+    return {name: [t / calls[name][1] for t in timings[name].wall] for name in work}
+
+
+def save(name: str, results: Mapping[str, Any], ratios: Mapping[str, Mapping[str, float]]) -> None:
+    """Write results/bench/`name`.json, with where and under what load it was measured.
+
+    Args:
+        name: of the file and the script.
+        results: all that was measured.
+        ratios: what the plot shows: peer / ours by name, summaries; `target` in one is what it should reach.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    found = {"results": results, "environment": environment(), "load_average": load}
+    found = {
+        "command": f"python benchmarks/{name}.py",
+        "ratios": ratios,
+        "results": results,
+        "environment": environment(),
+        "load_average": load,
+    }
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"results/benchmarks/{name}.json")
+    print(f"results/bench/{name}.json")

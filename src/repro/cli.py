@@ -20,6 +20,7 @@ from repro.errors import Misfortune, UserError, disk_is_full
 
 if TYPE_CHECKING:
     from repro.config import Config
+    from repro.launchers import Launcher
     from repro.records import Record
 
 
@@ -109,9 +110,18 @@ def _run(hydra_app: Callable[[], None], arguments: list[str]) -> int:
         return _hydra(hydra_app, args)
     if refused := next((flag for flag in _NOT_OURS if getattr(args, flag, None)), None):
         raise UserError(f"--{refused.replace('_', '-')} is not supported here")
-    jobs = composition.jobs(args.overrides, multirun=args.multirun, extra=extra)
-    configs = [composition.load(job, extra=extra) for job in jobs]
-    composition.announce(configs, args.overrides)
+    launcher = composition.launcher(args.overrides, extra=extra)
+    overrides = [text for text in args.overrides if not composition.is_launchers(text)]
+    jobs = composition.jobs(overrides, multirun=args.multirun, extra=extra)
+    elsewhere = launcher is not None and launcher.elsewhere
+    configs = [composition.load(job, extra=extra, elsewhere=elsewhere) for job in jobs]
+    composition.announce(configs, overrides)
+    if configs[0].estimate:
+        from repro import estimate
+
+        return estimate.say_all(configs)
+    if launcher is not None:
+        return _spread(launcher, jobs, configs, extra)
 
     from repro import runner
 
@@ -123,6 +133,17 @@ def _run(hydra_app: Callable[[], None], arguments: list[str]) -> int:
 
     runner.one_after_another(list(zip(range(1, len(jobs) + 1), jobs, configs, strict=True)), attempt)
     return 0
+
+
+def _spread(launcher: "Launcher", jobs: list[list[str]], configs: list["Config"], extra: Path | None) -> int:
+    from repro import spread
+
+    plan = [(config, again(job, config, extra)) for job, config in zip(jobs, configs, strict=True)]
+    found = spread.execute_all(plan, launcher)
+    wrong = [(job, text) for job, text in zip(jobs, found, strict=True) if isinstance(text, str)]
+    for job, text in wrong:
+        print(f"failed: {' '.join(job)}\n{text}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 _NOT_OURS = ("config_path", "config_name", "experimental_rerun", "resolve", "package")
@@ -143,7 +164,7 @@ def _hydra(hydra_app: Callable[[], None], args: argparse.Namespace) -> int:
 def again(job: Sequence[str], config: "Config", extra: Path | None = None) -> str:
     """What to type to make the record of `config` again, on any machine: with the scale picked, unforced."""
     flags = ["--config-dir", str(extra)] if extra else []
-    kept = [text for text in job if text.split("=")[0] not in ("force", "scale")]
+    kept = [text for text in job if text.split("=")[0] not in ("force", "estimate", "scale")]
     return shlex.join(["python", "scripts/run.py", *flags, *kept, f"scale={config.scale}"])
 
 

@@ -26,6 +26,7 @@ from repro.errors import UserError
 
 if TYPE_CHECKING:
     from repro.config import Config
+    from repro.launchers import Launcher
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SCALES = ("smoke", "cpu", "gpu")
@@ -95,11 +96,11 @@ def resolved_scale(scale: Any) -> str:
     return str(scale)
 
 
-def resolved_device(device: Any) -> str:
-    """`auto` by hardware; a device that is not there is a `UserError`."""
+def resolved_device(device: Any, elsewhere: bool = False) -> str:
+    """`auto` by hardware; a device that is not there is a `UserError`, unless the run is to be `elsewhere`."""
     if device not in DEVICES:
         raise UserError(f"device={device}: must be one of {', '.join(DEVICES)}")
-    if device == "cuda" and not cuda_is_usable():
+    if device == "cuda" and not elsewhere and not cuda_is_usable():
         raise UserError("device=cuda: no usable NVIDIA GPU here; allowed: auto, cpu")
     if device == "auto":
         return "cuda" if cuda_is_usable() else "cpu"
@@ -142,8 +143,9 @@ def _compose(overrides: Sequence[str], extra: Path | None, **options: bool) -> A
 def _groups(extra: Path | None) -> dict[str, list[str]]:
     """Every config group and the names of its files."""
     groups: dict[str, set[str]] = {}
-    for path in [path for conf in (CONF, extra) if conf for path in conf.glob("*/*.yaml")]:
-        groups.setdefault(path.parent.name, set()).add(path.stem)
+    for conf in (conf for conf in (CONF, extra) if conf):
+        for path in (*conf.glob("*/*.yaml"), *conf.glob("hydra/launcher/*.yaml")):
+            groups.setdefault(path.parent.relative_to(conf).as_posix(), set()).add(path.stem)
     return {group: sorted(names) for group, names in sorted(groups.items())}
 
 
@@ -155,6 +157,8 @@ def jobs(overrides: Sequence[str], *, multirun: bool = False, extra: Path | None
     """
     parsed = _parsed(overrides)
     for override in parsed:
+        if is_launchers(override.input_line):
+            raise UserError(f"{override.input_line}: only runs have a launcher")
         if (override.package or override.key_or_group.split(".")[0].split("/")[0]) == "hydra":
             raise UserError(f"{override.input_line}: Hydra's own settings cannot be changed here")
         if override.is_sweep_override() and not multirun:
@@ -169,27 +173,51 @@ def jobs(overrides: Sequence[str], *, multirun: bool = False, extra: Path | None
         raise UserError(_first_line(error)) from None
 
 
-def load(overrides: Sequence[str], *, extra: Path | None = None) -> "Config":
+def is_launchers(override: str | None) -> bool:
+    """Whether an override chooses or sets a launcher, and so is no part of a run's configuration."""
+    return bool(override) and str(override).lstrip("+~").startswith(("hydra/launcher=", "hydra.launcher."))
+
+
+def launcher(overrides: Sequence[str], *, extra: Path | None = None) -> "Launcher | None":
+    """What `hydra/launcher=NAME hydra.launcher.key=value` say; None where they leave Hydra's `basic`.
+
+    Raises:
+        UserError: for any mistake in them, in one line.
+    """
+    chosen = [text for text in overrides if is_launchers(text)]
+    if not chosen or chosen == ["hydra/launcher=basic"]:
+        return None
+    from repro.launchers import validated
+
+    try:
+        config = _compose(chosen, extra, return_hydra_config=True).hydra.launcher
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise explained(error, chosen, extra) from error
+    return validated(OmegaConf.to_container(config, resolve=True))
+
+
+def load(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool = False) -> "Config":
     """Composes `conf/config.yaml` with `overrides` (those of one job) and checks the result.
 
-    `extra` is a folder laid out as `conf/` whose files are found first.
+    `extra` is a folder laid out as `conf/` whose files are found first. A run `elsewhere` may name a device that is
+    not here.
 
     Raises:
         UserError: for any mistake in `overrides`, in one line.
     """
     from repro.config import validated
 
-    return validated(composed(overrides, extra=extra))
+    return validated(composed(overrides, extra=extra, elsewhere=elsewhere))
 
 
-def composed(overrides: Sequence[str], *, extra: Path | None = None) -> dict[str, Any]:
+def composed(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool = False) -> dict[str, Any]:
     """The composed configuration as plain dicts, with scale, device and all interpolations resolved."""
     try:
         config = _compose(overrides, extra)
         if OmegaConf.is_missing(config, "name"):
             raise UserError(f"no experiment named; add {_one_of_the_experiments()}")
         config.scale = resolved_scale(config.get("scale"))
-        config.device = resolved_device(config.get("device"))
+        config.device = resolved_device(config.get("device"), elsewhere)
         raw = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except NOT_COMPOSED as error:
         raise explained(error, overrides, extra) from error
@@ -252,7 +280,11 @@ def _parsed(overrides: Sequence[str]) -> list[Override]:
 def _known_keys(overrides: list[str], extra: Path | None) -> list[str]:
     from repro.config import dotted_keys
 
-    return list(dotted_keys(OmegaConf.to_container(_compose(overrides, extra), resolve=False)))
+    config = _compose(overrides, extra, return_hydra_config=True)
+    launcher = {"hydra": {"launcher": OmegaConf.to_container(config.hydra.launcher, resolve=False)}}
+    with open_dict(config):
+        del config["hydra"]
+    return list(dotted_keys(launcher)) + list(dotted_keys(OmegaConf.to_container(config, resolve=False)))
 
 
 def _unknown_option(group: str, override: Override, options: list[str]) -> str:

@@ -241,6 +241,8 @@ class NetworkTraining(Section):
     channels_last: bool
     compile: bool
     devices: Count
+    # Left out of records where it is 1: those made before it existed keep their fingerprints.
+    nodes: Annotated[int, Field(ge=1, exclude_if=lambda nodes: nodes == 1)] = 1
     processes: Count | None
 
     @model_validator(mode="after")
@@ -250,10 +252,9 @@ class NetworkTraining(Section):
                 f"training.masks_per_step={self.masks_per_step}: averages over masks only with mask_per=batch and "
                 "loss=squared_error; allowed: 1"
             )
-        if self.batch_size % self.devices:
-            raise ValueError(
-                f"training.batch_size={self.batch_size}: must be a multiple of training.devices={self.devices}"
-            )
+        if self.batch_size % (self.devices * self.nodes):
+            all_of_them = f"training.devices={self.devices}" + (f" times nodes={self.nodes}" if self.nodes > 1 else "")
+            raise ValueError(f"training.batch_size={self.batch_size}: must be a multiple of {all_of_them}")
         return self
 
 
@@ -282,6 +283,7 @@ class Config(Section):
     device: Literal["cpu", "cuda"]
     threads: Count | None
     force: bool
+    estimate: bool
     results: Annotated[str, Field(min_length=1)]
     data: Data
     model: Model
@@ -324,6 +326,12 @@ class DeepConfig(Config):
     training: NetworkTraining
 
 
+def processes(config: Config) -> int:
+    """The processes of one data-parallel training."""
+    training = config.training
+    return training.devices * training.nodes if isinstance(training, NetworkTraining) else 1
+
+
 def experiment_module(name: str) -> ModuleType:
     """The module of an experiment: a name in `repro.experiments`, or a dotted path to one elsewhere."""
     path = name if "." in name else f"repro.experiments.{name}"
@@ -352,11 +360,11 @@ def validated(raw: Mapping[str, Any]) -> Config:
     try:
         config = getattr(module, "Config", Config).model_validate(raw)
     except ValidationError as error:
-        raise UserError(_line(error, raw)) from None
+        raise UserError(one_line(error, raw)) from None
     try:
         options = module.Options.model_validate(raw["options"], context={"config": config})
     except ValidationError as error:
-        raise UserError(_line(error, raw, ("options",))) from None
+        raise UserError(one_line(error, raw, ("options",))) from None
     return config.model_copy(update={"options": options})
 
 
@@ -409,7 +417,7 @@ _LIMITS = {
 }
 
 
-def _line(error: ValidationError, raw: Mapping[str, Any], base: tuple[str, ...] = ()) -> str:
+def one_line(error: ValidationError, raw: Mapping[str, Any], base: tuple[str, ...] = ()) -> str:
     """The first of pydantic's errors as `key=value: what is allowed`."""
     first = error.errors()[0]
     kind, context, value = first["type"], first.get("ctx", {}), first["input"]

@@ -95,7 +95,9 @@ def _drawn(found: Sequence[tuple[str, Record, Path]], processes: int | None):  #
     return [future.result for future in futures]
 
 
-def plan(overrides: Sequence[str], extra: Path | None = None) -> list[tuple[Config, list[str]]]:
+def plan(
+    overrides: Sequence[str], extra: Path | None = None, *, elsewhere: bool = False
+) -> list[tuple[Config, list[str]]]:
     """The configurations that `overrides` ask for: every experiment, or those of `experiment=a,b`.
 
     Raises:
@@ -108,7 +110,7 @@ def plan(overrides: Sequence[str], extra: Path | None = None) -> list[tuple[Conf
     mistakes: dict[str, list[str]] = {}
     for job in jobs:
         try:
-            plan.append((composition.load(job, extra=extra), job))
+            plan.append((composition.load(job, extra=extra, elsewhere=elsewhere), job))
         except UserError as mistake:
             name = next(text.partition("=")[2] for text in job if text.startswith("experiment="))
             mistakes.setdefault(str(mistake), []).append(name)

@@ -48,7 +48,7 @@ from repro import locks
 
 # Settings that change where results go, what they are called or who watches, never the numbers. `scale` is
 # one of them because the sizes that it chose stand in the resolved configuration themselves.
-NOT_IN_FINGERPRINT = ("tracking", "results", "force", "scale", "title", "paper")
+NOT_IN_FINGERPRINT = ("tracking", "results", "force", "estimate", "scale", "title", "paper")
 
 FILES = ("config.yaml", "cells.parquet", "curves.parquet", "arrays.npz", "summary.json")
 CHECKSUMS = "SHA256SUMS"

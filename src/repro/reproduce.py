@@ -27,10 +27,21 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
         DiskFull: no other run would fare better.
     """
     started = time.monotonic()
-    plan = figures.plan(overrides, extra)
+    launcher = composition.launcher(overrides, extra=extra)
+    overrides = [text for text in overrides if not composition.is_launchers(text)]
+    plan = figures.plan(overrides, extra, elsewhere=launcher is not None and launcher.elsewhere)
     composition.announce([config for config, _ in plan], overrides)
+    if plan[0][0].estimate:
+        from repro import estimate
+
+        return estimate.say_all([config for config, _ in plan])
     from repro import runner
 
+    outcomes: list[runner.Outcome | str] | None = None
+    if launcher is not None:
+        from repro import spread
+
+        outcomes = spread.execute_all([(config, again(job, config)) for config, job in plan], launcher)
     rows: list[tuple[str, str, str, str]] = []
     failed: list[str] = []
     found: list[tuple[Config, Record | None, str]] = []
@@ -39,7 +50,9 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None = None) -> int:
         config, job = item
         command = again(job, config)
         try:
-            outcome = runner.execute(config, command, wait=wait)
+            outcome = outcomes[plan.index(item)] if outcomes else runner.execute(config, command, wait=wait)
+            if isinstance(outcome, str):
+                raise RuntimeError(f"{config.name} on a worker: {outcome}")
         except (UserError, DiskFull, Taken):
             raise
         except Misfortune as misfortune:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from repro import locks, records, tracking
+from repro import distributed, locks, parts, records, tracking
 from repro.config import Config, NetworkTraining, experiment_module
 from repro.errors import DiskFull, Misfortune, UserError, disk_is_full
 from repro.progress import Progress, clock
@@ -49,6 +49,9 @@ def execute(config: Config, command: str, *, quiet: bool = False, wait: bool = T
     started = time.monotonic()
     plain = config.plain()
     fingerprint = records.fingerprint(plain)
+    if distributed.rank() != 0:
+        found = None if config.force else records.find(config.results, config.name, fingerprint)
+        return Outcome(found or _help(config), found is not None, time.monotonic() - started)
     with misfortunes(config):
         found = None if config.force else records.find(config.results, config.name, fingerprint)
         if found is None or _half_drawn(found):
@@ -81,7 +84,7 @@ def _claimed(config: Config, fingerprint: str, wait: bool) -> Iterator[None]:
 
 def _run(config: Config, plain: dict[str, Any], fingerprint: str, command: str, quiet: bool) -> Record:
     print(f"{config.name}: {config.title}", flush=True)
-    _prepare_torch(config)
+    _prepare(config)
     with tracking.start(
         config.tracking,
         name=f"{config.name}-{fingerprint}",
@@ -93,6 +96,8 @@ def _run(config: Config, plain: dict[str, Any], fingerprint: str, command: str, 
         computing = time.monotonic()
         result = experiment_module(config.module).run(config, Progress(config.name, quiet=quiet))
         durations = {"run": time.monotonic() - computing}
+        if spent := parts.spent(config):
+            durations["parts"] = spent
         record = records.write(config.results, plain, result, command=command, durations=durations, force=config.force)
         figures = draw(config.module, record, record.figures)
         run.log_curves(result.cells, result.curves)
@@ -105,6 +110,7 @@ def _tidy(config: Config, fingerprint: str, record: Record) -> None:
     """Clears up after a killed owner, and draws anew what other code has drawn: where nobody else is at it, and if
     it can be done."""
     left = [*record.path.parent.glob(f".*-{fingerprint}"), records.checkpoints(config.results, fingerprint)]
+    left.append(parts.folder(config))
     if not any(path.exists() for path in left) and _drawn_by_this_code(record):
         return
     claim = records.claim(config.results, config.name, fingerprint, wait=False)
@@ -114,7 +120,8 @@ def _tidy(config: Config, fingerprint: str, record: Record) -> None:
 
 
 def _clear(config: Config, fingerprint: str) -> None:
-    """Removes the checkpoints of a run that is recorded."""
+    """Removes the checkpoints and parts of a run that is recorded."""
+    parts.clear(config)
     folder = records.checkpoints(config.results, fingerprint)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -140,6 +147,29 @@ def redraw_if_needed(module: str, record: Record) -> None:
         with records.claim(record.path.parents[2], record.experiment, record.fingerprint):
             if not _drawn_by_this_code(record):
                 draw(module, record, record.figures)
+
+
+def compute_part(config: Config, part: parts.Part) -> None:
+    """Computes one part of a configuration's grid and leaves it for the run that puts them together.
+
+    Who wants a part that another process is at waits for it, and has nothing left to do.
+    """
+    with misfortunes(config), locks.hold(parts.folder(config) / f".lock-{part[0]}-{part[1]}"):
+        if part in parts.stored(config):
+            return
+        _prepare(config)
+        with parts.only(part), contextlib.suppress(parts.Done):
+            experiment_module(config.module).run(config, Progress(config.name, quiet=True))
+            raise AssertionError(f"{config.module}.run has a grid_size but computes no parts")
+
+
+def _help(config: Config) -> Record:
+    """The share of a data-parallel run that a process other than the first has: it trains, the first one records."""
+    _prepare(config)
+    with contextlib.suppress(parts.Done):
+        experiment_module(config.module).run(config, Progress(config.name, quiet=True))
+        raise AssertionError(f"{config.module}.run does not train in parts")
+    return Record(Path(config.results) / "runs" / config.name / records.fingerprint(config.plain()))
 
 
 def draw(module: str, record: Record, folder: Path) -> dict[str, Path]:
@@ -262,7 +292,10 @@ def headline(numbers: Mapping[str, Any]) -> list[str]:
     return [f"{name} {'n/a' if value is None else f'{value:.4g}'}" for name, value in numbers.items()]
 
 
-def _prepare_torch(config: Config) -> None:
+def _prepare(config: Config) -> None:
+    training = config.training
+    parallel = (training.devices, training.nodes) if isinstance(training, NetworkTraining) else (1, 1)
+    distributed.check(*parallel)
     if config.threads is None and config.device == "cpu" and "torch" not in sys.modules:
         return  # the experiment imports it when it needs it
     import torch

@@ -1,5 +1,6 @@
 """Inputs X and targets Y of the linear experiments, synthetic and real."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ class LinearData(NamedTuple):
     Y: Float[Tensor, "a N"]
 
 
+@lru_cache(maxsize=1)  # an estimate runs an experiment several times
 def load(config: SyntheticData | DigitHalves) -> LinearData:
     """The data that `config` describes.
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Generator, Tensor
+from torch.nn.functional import max_pool1d, pad
 
 from repro.theory.checks import check_blocks, check_probability
 
@@ -206,8 +207,8 @@ class OverlappingDropBlock(MaskDistribution):
     def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
         positions = self.width - self.block_size + 1
         seeds = _bernoulli((count, positions), self.seed_probability, generator, dtype)
-        hits = seeds @ self._covering.to(seeds).T
-        return (hits == 0).to(dtype)
+        r = self.block_size
+        return 1 - max_pool1d(pad(seeds, (r - 1, r - 1))[:, None], r, stride=1)[:, 0]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from repro.records import Record, Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CAPTIONS", "CLAIMS", "Config", "Options", "figures", "run"]
+__all__ = ["CAPTIONS", "CLAIMS", "Config", "Options", "figures", "grid_size", "run"]
 
 TITLES = {
     "bernoulli": "Dropout",
@@ -23,6 +23,9 @@ TITLES = {
     "overlapping_dropblock": "overlapping DropBlock",
     "gaussian": "correlated Gaussian",
 }
+
+
+grid_size = linear.grid_size
 
 
 def run(cfg: Config, progress: Progress) -> Result:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite, nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from repro import records
+from repro import distributed, parts, records
 from repro.config import DeepConfig
+from repro.config import processes as processes_of
 from repro.errors import UserError
 from repro.progress import Progress
 from repro.signals import children_ignore_ctrl_c
@@ -54,7 +56,7 @@ class Trained(NamedTuple):
 
 
 def train_all(jobs: Sequence[Job], cfg: DeepConfig, progress: Progress) -> list[Trained]:
-    """Train all networks, on a CPU several at a time in processes of their own.
+    """Train all networks, on a CPU several at a time in processes of their own; in `parts` where a launcher cuts them.
 
     Every epoch leaves a checkpoint under `results/checkpoints/`; the same command goes on from there, with the same
     numbers. Whoever records the run removes them.
@@ -71,11 +73,18 @@ def train_all(jobs: Sequence[Job], cfg: DeepConfig, progress: Progress) -> list[
         replace(job, task=replace(job.task, checkpoint=folder / f"{number}.pt", code=code))
         for number, job in enumerate(jobs)
     ]
+    trained = parts.each(lambda start, stop: _train_some(jobs[start:stop], folder, cfg, progress), len(jobs), cfg)
+    return [network for part in trained for network in part]
+
+
+def _train_some(jobs: Sequence[Job], folder: Path, cfg: DeepConfig, progress: Progress) -> list[Trained]:
+    """`train_all` on some of the networks, whose checkpoints are in `folder`."""
     started = time.monotonic()
     resumed = len(list(folder.glob("*.pt"))) if folder.is_dir() else 0
     if resumed:
         progress.say(f"going on from the checkpoints of {resumed} networks in {folder}")
     processes, threads = _shares(cfg, len(jobs))
+    count, batch = len(jobs[0].task.images.train), cfg.training.batch_size
     total = len(jobs) * (count // batch * batch) * cfg.training.epochs
     with progress.phase(f"{len(jobs)} networks, images", total=total) as bar:
         done = 0
@@ -92,7 +101,7 @@ def train_all(jobs: Sequence[Job], cfg: DeepConfig, progress: Progress) -> list[
     seconds = time.monotonic() - started
     progress.say(f"{done / seconds:,.0f} images/s on {processes} × {threads} threads, {cfg.device}")
     for number, network in enumerate(trained):
-        if not isfinite(network.rows[-1]["deterministic"]):
+        if network.rows and not isfinite(network.rows[-1]["deterministic"]):  # other processes than the first have none
             progress.say(f"network {number} diverged, and was stopped after epoch {network.rows[-1]['epoch']:.0f}")
     return trained
 
@@ -101,7 +110,7 @@ def _shares(cfg: DeepConfig, jobs: int) -> tuple[int, int]:
     """How many networks are trained at a time, and on how many threads each."""
     import torch
 
-    if cfg.device != "cpu" or cfg.training.devices > 1:
+    if cfg.device != "cpu" or processes_of(cfg) > 1 or parts.in_worker():
         return 1, cfg.threads or torch.get_num_threads()
     cores = len(os.sched_getaffinity(0))
     processes = min(jobs, cfg.training.processes or max(1, cores // (cfg.threads or 1)))
@@ -116,7 +125,8 @@ def _train(job: Job, threads: int, advance: Advance) -> Trained:
     with torch_threads(threads):
         # A progress bar cannot cross into spawned processes; a partial because `launch` walks through arguments
         # and rebuilds the dataclasses among them.
-        advance = advance if job.task.training.devices == 1 else _nowhere
+        here = fabric.world_size == 1 or distributed.started() is not None
+        advance = advance if here else _nowhere
         return fabric.launch(partial(_train_here, job=job, advance=advance))
 
 

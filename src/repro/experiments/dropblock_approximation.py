@@ -54,6 +54,10 @@ class Options(BaseModel, extra="forbid", frozen=True):
         return value
 
 
+def grid_size(cfg: Config) -> int:
+    return len(grid(cfg)) * len(cfg.seed)
+
+
 def run(cfg: Config, progress: Progress) -> Result:
     from repro.data.images import load
     from repro.experiments import deep

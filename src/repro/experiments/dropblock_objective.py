@@ -23,6 +23,9 @@ class Options(BaseModel, extra="forbid", frozen=True):
     monte_carlo_masks: PositiveInt = 16384
 
 
+grid_size = linear.grid_size
+
+
 def run(cfg: Config, progress: Progress) -> Result:
     from repro.data.linear import load
 

@@ -4,6 +4,7 @@ SGD on the stochastic objective and L-BFGS on the deterministic one, against the
 factors, min_A ‖Y − A‖² + λ‖A‖²_(r) (spectral r-support norm, λ = (1−p)/p).
 """
 
+import time
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, PositiveInt
 from repro.claims import Claim
 from repro.config import LinearConfig as Config
 from repro.config import SyntheticData
-from repro.experiments import minimum
+from repro.experiments import linear, minimum
 from repro.progress import Progress
 from repro.records import Record, Result
 
@@ -45,6 +46,9 @@ class Options(BaseModel, extra="forbid", frozen=True):
     width_needed: WidthNeeded = WidthNeeded()
 
 
+grid_size = linear.grid_size
+
+
 def run(cfg: Config, progress: Progress) -> Result:
     from repro.data.linear import load
 
@@ -65,6 +69,25 @@ def run(cfg: Config, progress: Progress) -> Result:
         **{f"width_needed_{column}": widths[column].to_numpy() for column in widths},
     }
     return Result(cells, trained.curves, arrays, found)
+
+
+def rest_seconds(cfg: Config) -> float:
+    """About what L-BFGS takes, from a few of its solutions (for `repro.estimate`)."""
+    from repro.data.linear import load
+
+    quiet, options = Progress("", quiet=True), cfg.options.width_needed
+    middle = sum(options.widths) // 2
+    few = options.model_copy(update={"widths": (middle, middle + max(options.block_sizes) - 1), "starts": 1})
+    started = time.monotonic()
+    _widths(few, quiet)
+    seconds = (time.monotonic() - started) * options.starts * len(_width_grid(options)) / len(_width_grid(few))
+    if cfg.options.solve:
+        table = linear.grid(cfg)[1]
+        one = table.iloc[[len(table) // 2]].assign(closed_form=1.0)
+        data, started = load(cfg.data), time.monotonic()
+        _solver_gaps(data, one, quiet)
+        seconds += (time.monotonic() - started) * len(table.drop_duplicates(["block_size", "p"]))
+    return seconds
 
 
 def _solver_gaps(data: "minimum.LinearData", cells: pd.DataFrame, progress: Progress) -> pd.DataFrame:
@@ -93,6 +116,12 @@ def _solver_gaps(data: "minimum.LinearData", cells: pd.DataFrame, progress: Prog
     return configurations[["block_size", "p"]].assign(solver_gap=gaps, induced_error=induced)
 
 
+def _width_grid(options: WidthNeeded) -> list[tuple[int, int]]:
+    """(block size, width) of every small problem."""
+    smallest, largest = options.widths
+    return [(r, d) for r in options.block_sizes for d in range(r, largest + 1, r) if d >= smallest]
+
+
 def _widths(options: WidthNeeded, progress: Progress) -> pd.DataFrame:
     """The smallest relative gap over random starts for each block size and width: `block_size`, `width`, `gap`."""
     from repro.data.linear import load
@@ -107,8 +136,7 @@ def _widths(options: WidthNeeded, progress: Progress) -> pd.DataFrame:
     data = load(config)
     spectrum = target_spectrum(data.Y, data.X)
     residual = float(data.Y.square().sum() - spectrum.square().sum())
-    smallest, largest = options.widths
-    grid = [(r, d) for r in options.block_sizes for d in range(r, largest + 1, r) if d >= smallest]
+    grid = _width_grid(options)
     p, rows = options.p, []
     with progress.phase("width needed", total=len(grid)) as bar:
         for r, d in grid:

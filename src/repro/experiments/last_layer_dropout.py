@@ -36,6 +36,10 @@ class Options(BaseModel, extra="forbid", frozen=True):
     monte_carlo_masks: PositiveInt = 4096
 
 
+def grid_size(cfg: Config) -> int:
+    return linear.grid_size(cfg) + (len(cfg.seed) if cfg.options.without else 0)
+
+
 def run(cfg: Config, progress: Progress) -> Result:
     from repro.data.images import load
     from repro.experiments import deep

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from repro import parts
 from repro.claims import Claim
 from repro.config import Config, LinearConfig
 from repro.progress import Progress
@@ -47,6 +48,13 @@ def grid(cfg: Config, rows: int = 0) -> tuple[list["Cell"], pd.DataFrame]:
             row = {"scheme": scheme, "block_size": size, "retain": retain, "width": width, "seed": seed}
             table.append(row | ({"p": rate} if dropout.p else {}))
     return cells, pd.DataFrame(table).rename_axis("cell").reset_index()
+
+
+def grid_size(cfg: Config) -> int:
+    """How many cells `grid` has."""
+    dropout = cfg.dropout
+    sizes = sum(len(dropout.block_size) if "dropblock" in scheme else 1 for scheme in dropout.scheme)
+    return sizes * len(dropout.p or dropout.retain or ()) * len(cfg.seed)
 
 
 def distribution(scheme: str, width: int, block_size: int, retain: float, cfg: Config, rows: int) -> Any:
@@ -145,6 +153,19 @@ def stochastic_and_deterministic(
         - `deterministic_training`: the deterministic objective along deterministic descent;
         - `remeasured`: whether the Monte-Carlo value is a second, larger sample (see `CONFIRMATION`).
     """
+
+    def part(start: int, stop: int) -> pd.DataFrame:
+        rows = _both_trainings(data, cells[start:stop], cfg, progress, masks, title)
+        return rows.assign(cell=rows.cell + start)
+
+    rows = pd.concat(parts.each(part, len(cells), cfg))
+    return rows.sort_values(["step", "cell"], kind="stable", ignore_index=True)
+
+
+def _both_trainings(
+    data: "LinearData", cells: Sequence["Cell"], cfg: LinearConfig, progress: Progress, masks: int, title: str
+) -> pd.DataFrame:
+    """`stochastic_and_deterministic` on some of the cells."""
     from repro.dropout import Bernoulli
     from repro.training.noise import Cell, Problem, noise_of
     from repro.training.sweep import initial_factors, log_steps, train
@@ -163,7 +184,7 @@ def stochastic_and_deterministic(
     def measure(step: int, U: "Tensor", V: "Tensor") -> None:
         expected = deterministic_objective(cells, U, V, data)
         losses = partial(noise.sampled_objective, U, V, generators)
-        mean, error, again = monte_carlo(losses, expected, masks)
+        mean, error, again = monte_carlo(losses, expected, masks, generators)
         rows[step] = pd.DataFrame(
             {
                 "cell": range(len(cells)),
@@ -197,7 +218,7 @@ def stochastic_and_deterministic(
 
 
 def monte_carlo(
-    losses: Callable[[int], "Tensor"], expected: "Tensor", masks: int
+    losses: Callable[[int], "Tensor"], expected: "Tensor", masks: int, generators: Sequence[Any] = ()
 ) -> tuple["Tensor", "Tensor", "Tensor"]:
     """Mean and standard error of the stochastic objective over fresh masks; suspicious cells measured anew.
 
@@ -209,6 +230,7 @@ def monte_carlo(
         losses: count → the stochastic objective of that many fresh masks a cell, (cells, count).
         expected: what it is compared with, (cells,).
         masks: how many the first measurement averages over.
+        generators: those of the cells, where what a cell draws next may not depend on its neighbours.
 
     Returns:
         mean, standard error and whether the cell was measured again, (cells,) each.
@@ -222,10 +244,14 @@ def monte_carlo(
     mean, error = sample(masks)
     again = (mean - expected).abs() > SUSPICIOUS * error
     if again.any():
+        states = [generator.get_state() for generator in generators]
         draws = [sample(masks) for _ in range(CONFIRMATION)]
         second = torch.stack([m for m, _ in draws]).mean(0)
         second_error = torch.stack([e for _, e in draws]).square().sum(0).sqrt() / CONFIRMATION
         mean, error = torch.where(again, second, mean), torch.where(again, second_error, error)
+        for generator, state, drew in zip(generators, states, again.tolist(), strict=False):
+            if not drew:
+                generator.set_state(state)
     return mean, error, again
 
 

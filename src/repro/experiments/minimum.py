@@ -1,11 +1,13 @@
 """What global_minimum and rank_collapse share: SGD on a grid of DropBlock networks beside the closed form."""
 
+from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from repro import parts
 from repro.claims import Claim
 from repro.config import LinearConfig as Config
 from repro.experiments import linear
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from repro.data.linear import LinearData
-    from repro.training.noise import Problem
+    from repro.training.noise import Cell, Problem
 
 # Singular values of the closed form below this fraction of its largest are no reference for a relative error.
 NEGLIGIBLE = 1e-3
@@ -42,24 +44,50 @@ class Trained(NamedTuple):
 
 
 def train_grid(data: "LinearData", cfg: Config, progress: Progress) -> Trained:
-    """SGD on every cell of the grid, measured against the closed-form global minimum."""
+    """SGD on every cell of the grid, beside the closed-form global minimum; in `parts` where a launcher cuts it."""
     import torch
 
     from repro.theory import effective_rank
-    from repro.training.noise import Problem, noise_of
-    from repro.training.sweep import initial_factors, log_steps, train
 
-    problem = Problem.from_data(*data)
     cells, table = linear.grid(cfg)
     theory = closed_forms(data, table)
     table = table.merge(theory.drop(columns="singular_values"), on=["block_size", "p"])
     predicted = np.stack(table[["block_size", "p"]].merge(theory, on=["block_size", "p"])["singular_values"].to_numpy())
 
+    def part(start: int, stop: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[np.ndarray]]:
+        return _train(data, cells[start:stop], table[start:stop], predicted.shape[1], cfg, progress)
+
+    rows, spectra, distances, norms = zip(*parts.each(part, len(cells), cfg), strict=True)
+    curves = pd.concat(rows).sort_values(["step", "cell"], kind="stable", ignore_index=True)
+    measured = np.concatenate(spectra)
+    final = curves[curves.step == curves.step.max()].reset_index(drop=True)
+    alive = np.isfinite(measured).all(1)
+    error = np.linalg.norm(measured - predicted, axis=1) / np.linalg.norm(predicted, axis=1)
+    table = table.assign(
+        objective=final.objective,
+        relative_gap=final.relative_gap,
+        imbalance=final.imbalance,
+        singular_value_error=error,
+        minimizer_distance=np.concatenate(distances),
+        effective_rank=[
+            float(effective_rank(torch.from_numpy(m))) if ok else np.nan for m, ok in zip(measured, alive, strict=True)
+        ],
+        diverged=~alive,
+    )
+    return Trained(table, curves, measured, predicted, [norm for some in norms for norm in some])
+
+
+def _train(
+    data: "LinearData", cells: "Sequence[Cell]", table: pd.DataFrame, count: int, cfg: Config, progress: Progress
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[np.ndarray]]:
+    """SGD on some of the cells: curves; of the end `count` singular values, `_distances` and block norms of each."""
+    from repro.training.noise import Problem, noise_of
+    from repro.training.sweep import initial_factors, log_steps, train
+
+    problem = Problem.from_data(*data)
     plan = linear.schedule(cfg)
-    steps = log_steps(plan.steps, cfg.training.log_points)
     exact_problem = problem.to(cfg.device, problem.gram.dtype)
     exact = noise_of(exact_problem, cells)
-    sizes = table.block_size.tolist()
     rows: list[pd.DataFrame] = []
     norms: list[np.ndarray] = []
 
@@ -67,48 +95,31 @@ def train_grid(data: "LinearData", cfg: Config, progress: Progress) -> Trained:
         nonlocal norms
         objective = exact.objective(U, V).cpu().numpy()
         products = ((U.mT @ U) * (V.mT @ (exact_problem.gram @ V))).cpu().numpy()
-        norms = [block_norms(product, size) for product, size in zip(products, sizes, strict=True)]
+        norms = [block_norms(product, size) for product, size in zip(products, table.block_size, strict=True)]
         rows.append(
             pd.DataFrame(
                 {
-                    "cell": range(len(cells)),
+                    "cell": table.cell.to_numpy(),
                     "step": step,
                     "objective": objective,
-                    "relative_gap": objective / table.closed_form - 1,
+                    "relative_gap": objective / table.closed_form.to_numpy() - 1,
                     "imbalance": [n.std() / n.mean() for n in norms],
                 }
             )
         )
 
-    start = initial_factors(problem, cells, cfg.model.init_scale)
     with progress.phase("SGD", total=plan.steps) as bar:
         U, V = train(
             linear.placed(problem, cfg),
             cells,
-            start,
+            initial_factors(problem, cells, cfg.model.init_scale),
             plan,
-            log_at=steps,
+            log_at=log_steps(plan.steps, cfg.training.log_points),
             measure=measure,
             advance=bar.advance,
         )
-
-    measured = _singular_values(U.double().cpu(), V.double().cpu(), problem, predicted.shape[1])
-    final = rows[-1]
-    alive = np.isfinite(measured).all(1)
-    distance = _distances(U.double().cpu(), V.double().cpu(), data, table)
-    error = np.linalg.norm(measured - predicted, axis=1) / np.linalg.norm(predicted, axis=1)
-    table = table.assign(
-        objective=final.objective,
-        relative_gap=final.relative_gap,
-        imbalance=final.imbalance,
-        singular_value_error=error,
-        minimizer_distance=distance,
-        effective_rank=[
-            float(effective_rank(torch.from_numpy(m))) if ok else np.nan for m, ok in zip(measured, alive, strict=True)
-        ],
-        diverged=~alive,
-    )
-    return Trained(table, pd.concat(rows, ignore_index=True), measured, predicted, norms)
+    U, V = U.double().cpu(), V.double().cpu()
+    return pd.concat(rows), _singular_values(U, V, problem, count), _distances(U, V, data, table), norms
 
 
 def closed_forms(data: "LinearData", grid: pd.DataFrame) -> pd.DataFrame:

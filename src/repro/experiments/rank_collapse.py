@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from repro.claims import Claim
 from repro.config import LinearConfig as Config
-from repro.experiments import minimum
+from repro.experiments import linear, minimum
 from repro.progress import Progress
 from repro.records import Record, Result
 
@@ -29,6 +29,9 @@ class Options(BaseModel, extra="forbid", frozen=True):
     """`spectra`: at most so many values of p get a panel with their singular values."""
 
     spectra: int = 3
+
+
+grid_size = linear.grid_size
 
 
 def run(cfg: Config, progress: Progress) -> Result:

@@ -26,9 +26,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from repro import distributed
 from repro.config import NetworkTraining
 from repro.data.images import Images, augmented
 from repro.dropout import MaskDistribution
@@ -73,12 +75,19 @@ class Task:
 
 
 def fabric_of(training: NetworkTraining, device: str) -> Fabric:
-    """Device, precision and processes of a configuration; several processes are spawned by `launch`."""
+    """Device, precision and processes of a configuration; `launch` spawns those that torchrun or SLURM have not."""
+    already_there = distributed.started() is not None
+    strategy: Any = "auto"
+    if training.devices * training.nodes > 1:
+        # spawned, not launched by running the script again: the parent goes on with the record
+        strategy = DDPStrategy(start_method="popen" if already_there else "spawn")
     return Fabric(
         accelerator=device,
         devices=training.devices,
-        # spawned, not launched by running the script again: the parent goes on with the record
-        strategy=DDPStrategy(start_method="spawn") if training.devices > 1 else "auto",
+        num_nodes=training.nodes,
+        strategy=strategy,
+        # Fabric takes any SLURM allocation for one whose processes are there already
+        plugins=[] if already_there else [LightningEnvironment()],
         precision="bf16-mixed" if training.precision == "bf16" else "32-true",
     )
 
