@@ -60,7 +60,7 @@ def test_networks(monkeypatch):
     assert "2 processes are taken" in shared.note
 
 
-@pytest.mark.parametrize("name", ["global_minimum", "dropconnect", "last_layer_dropout"])
+@pytest.mark.parametrize("name", ["global_minimum", "dropconnect", "deep_linear_collapse", "last_layer_dropout"])
 def test_it_says_and_writes_nothing(name, capsys, tmp_path):
     threads = torch.get_num_threads()
     small = ["scale=smoke", "device=cpu"] + (["data.subset=300"] if "layer" in name else ["training.steps=30"])

@@ -91,9 +91,10 @@ def _linear(config: Config) -> Estimate:
     module = experiment_module(config.module)
     threads = 1 if config.device == "cuda" else torch.get_num_threads()
     cut = hasattr(module, "grid_size")
-    cells = linear.grid_size(config)
+    widths, depths = (_listed(getattr(config.model, name, 1)) for name in ("width", "depth"))
+    cells = linear.grid_size(config) * len(widths) * len(depths)
     few = min(cells, SHARD * threads) if cut else cells
-    short = max(1, min(CHUNK_NUMBERS // config.model.width**2, training.steps // 3))
+    short = max(1, min(CHUNK_NUMBERS // max(widths) ** 2, training.steps // 3))
 
     def trial(steps: int, log_points: int, count: int = few) -> tuple[float, float]:
         changed = _with(config, training={"steps": steps, "log_points": log_points})
@@ -184,6 +185,10 @@ def _with(config: Config, **changes: Mapping[str, Any]) -> Config:
     """A configuration with some settings of some groups changed."""
     groups = {group: getattr(config, group).model_copy(update=values) for group, values in changes.items()}
     return config.model_copy(update=groups)
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _peak() -> float:
