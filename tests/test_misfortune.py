@@ -197,7 +197,7 @@ def test_memory_that_runs_out(monkeypatch, capfd, device):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(tiny.experiment, "run", greedy)
-    monkeypatch.setattr(runner, "_prepare_torch", lambda config: None)
+    monkeypatch.setattr(runner, "_prepare", lambda config: None)
     monkeypatch.setattr(composition, "cuda_is_usable", lambda: True)
     assert run(*TINY, f"device={device}") == 3
     line = error_line(capfd)

@@ -154,7 +154,8 @@ def _objective(record: Record) -> "Figure":
     figure, (axis,) = plotting.panels(1)
     _against_p(axis, record, "objective", theory="closed_form")
     axis.set_ylabel(r"deterministic objective $/\ \|Y\|_2^2$")
-    axis.legend()
+    if axis.get_legend_handles_labels()[0]:  # none where every cell diverged
+        axis.legend()
     return figure
 
 

@@ -101,9 +101,12 @@ def noise_of(problem: Problem, cells: Sequence[Cell], masks_per_step: int = 1) -
     """The noise of cells that all mask the same target.
 
     Raises:
-        ValueError: the cells mask different targets.
+        ValueError: the cells mask different targets, or one that is not of a network U Vᵀ X.
     """
-    return (HiddenNoise if one_target(cells) == "hidden" else WeightNoise)(problem, cells, masks_per_step)
+    target = one_target(cells)
+    if target not in ("hidden", "U", "V"):
+        raise ValueError(f"masks must act on hidden, U or V, got {target}")
+    return (HiddenNoise if target == "hidden" else WeightNoise)(problem, cells, masks_per_step)
 
 
 def one_target(cells: Sequence[Cell]) -> str:
