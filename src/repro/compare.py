@@ -13,8 +13,8 @@ from repro.config import Config
 from repro.records import Record
 
 # Two machines round differently, and training amplifies that: a curve counts as the same where it stays within this
-# fraction of its own largest value. Between one and two threads on one machine it was 1e-12 for linear networks, and for
-# deep ones up to 0.12 in the first epochs.
+# fraction of its own largest value. Between one and two threads on one machine it was 1e-12 for linear networks and,
+# in the first epochs, up to 0.12 for deep ones.
 NOISE = {"sweep": 0.01, "network": 0.2}
 
 
@@ -113,10 +113,10 @@ def _curves(columns: Sequence[Difference], apart: Sequence[Difference]) -> str:
         return "nothing to compare"
     if apart:
         return "\n".join(
-            f"differs: {d.column} by {100 * d.distance:.2g} % of its largest value at {d.where} (noise: {100 * d.allowed:g} %)"
+            f"differs: {d.column}, {100 * d.distance:.2g} % of its largest value, {d.where} (noise: {100 * d.allowed:g} %)"
             for d in apart[:3]
         )
     worst = max(columns, key=lambda d: d.distance)
     if worst.distance == 0:
         return f"identical ({len(columns)} columns)"
-    return f"same: {worst.column} is {100 * worst.distance:.2g} % of its largest value away (noise: {100 * worst.allowed:g} %)"
+    return f"same within {100 * worst.distance:.2g} % of the largest value (noise: {100 * worst.allowed:g} %)"
