@@ -143,7 +143,7 @@ def test_a_column_missing_on_both_sides_is_no_difference():
     assert {d.verdict for d in compare.differences(mine, reference)} == {"identical"}
 
 
-@pytest.mark.parametrize(("factor", "code", "words"), [(2.0, 0, "identical"), (3.0, 1, "differs: value")])
+@pytest.mark.parametrize(("factor", "code", "words"), [(2.0, 0, "identical"), (3.0, 1, "value differs")])
 def test_the_comparison_and_its_exit_code(factor, code, words, capsys):
     made("results/reference/smoke")
     made("results", factor)

@@ -113,7 +113,7 @@ def _curves(columns: Sequence[Difference], apart: Sequence[Difference]) -> str:
         return "nothing to compare"
     if apart:
         return "\n".join(
-            f"differs: {d.column}, {100 * d.distance:.2g} % of its largest value, {d.where} (noise: {100 * d.allowed:g} %)"
+            f"{d.column} differs by {100 * d.distance:.2g} % of the largest value, {d.where} (noise: {100 * d.allowed:g} %)"
             for d in apart[:3]
         )
     worst = max(columns, key=lambda d: d.distance)
