@@ -113,10 +113,10 @@ def _curves(columns: Sequence[Difference], apart: Sequence[Difference]) -> str:
         return "nothing to compare"
     if apart:
         return "\n".join(
-            f"{d.column} differs by {100 * d.distance:.2g} % of the largest value, {d.where} (noise: {100 * d.allowed:g} %)"
+            f"{d.column} differs by {100 * d.distance:.2g} % of its maximum, {d.where} (noise: {100 * d.allowed:g} %)"
             for d in apart[:3]
         )
     worst = max(columns, key=lambda d: d.distance)
     if worst.distance == 0:
         return f"identical ({len(columns)} columns)"
-    return f"same within {100 * worst.distance:.2g} % of the largest value (noise: {100 * worst.allowed:g} %)"
+    return f"same within {100 * worst.distance:.2g} % of its maximum (noise: {100 * worst.allowed:g} %)"
