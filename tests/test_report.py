@@ -60,7 +60,7 @@ def test_the_page_leads_from_verdict_to_record(capsys):
     assert "The line grows &lt;fast&gt; &amp; far." in html
     assert "python make it" in html
     assert 'alt="A straight line."' in html
-    assert "data:image/svg+xml;base64," in html
+    assert "data:image/svg+xml," in html
     assert "your own records" in html
     targets = set(re.findall(r' id="([^"]+)"', html))
     links = re.findall(r'href="([^"]+)"', html)

@@ -182,7 +182,7 @@ def test_figures_are_shown_and_described(opened, page_file):
     shown = opened()
     assert shown.page.locator("figure img").count() >= 4
     assert (unseen(shown), without_text(shown)) == (0, 0)
-    assert unseen(opened(file=edited(page_file, "data:image/svg+xml;base64,", "data:image/svg+xml;base64,x"))) > 0
+    assert unseen(opened(file=edited(page_file, "data:image/svg+xml,", "data:image/svg+xml,x"))) > 0
     assert without_text(opened(file=edited(page_file, ' alt="', ' alt="" title="'))) > 0
 
 

@@ -3,6 +3,7 @@
 Theory is always drawn as lines and measurement as markers; a band is the mean ± one standard deviation over seeds.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,8 +96,14 @@ def save(figure: "Figure", path: Path | str) -> list[Path]:
     # Without dates in it, the same record gives the same file.
     figure.savefig(files[0], metadata={"CreationDate": None})
     figure.savefig(files[1], metadata={"Date": None})
+    svg = files[1].read_text(encoding="utf-8")
+    files[1].write_text(_COORDINATES.sub(lambda found: _DIGITS.sub(r"\1", found[0]), svg), encoding="utf-8")
     figure.savefig(files[2])
     return files
+
+
+# Matplotlib writes coordinates to a millionth of a point.
+_COORDINATES, _DIGITS = re.compile(r' (?:d|x|y)="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 
 
 def surviving(rows: pd.DataFrame) -> pd.DataFrame:

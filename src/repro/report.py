@@ -1,12 +1,12 @@
 """The report: one self-contained page that leads from verdict to figure to record to command to formula."""
 
-import base64
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from repro import claims, locks
 from repro.claims import Verdict
@@ -117,7 +117,7 @@ def _position(captions: Mapping[str, str], name: str) -> int:
 def _figure(file: Path, caption: str) -> Figure:
     svg = file.read_bytes()
     width = float(re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
-    uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+    uri = "data:image/svg+xml," + quote(svg, safe=" =:/;,()?!*@$+[]|~")  # a sixth smaller than in base 64
     return Figure(caption, uri, narrow=width < 1.2 * 72 * COLUMN)
 
 

@@ -40,8 +40,8 @@ CAPTIONS = {
     "iterates, lie on the solid lines, the deterministic objective of the same iterates; dashed, "
     "descending the deterministic objective from the same start.",
     "standard_errors": "Distance between the two in standard errors. Colours scatter within the grey band of ±3; the "
-    "grey points are the control, the same measurements against Dropout's objective, and leave it by orders of "
-    "magnitude for r > 1.",
+    "grey points are the control, the same measurements against Dropout's objective, and leave it for "
+    "r > 1.",
 }
 """What to look for in each figure."""
 
