@@ -74,7 +74,7 @@ def test_the_page_leads_from_verdict_to_record(capsys):
 
 def test_nothing_on_the_page_is_fetched():
     runner.execute(load(), "")
-    _, html = page()
+    html = re.sub(r'"data:[^"]*"', '""', page()[1])  # figures have references into themselves
     assert not re.search(r'(src|href)="(https?:|//)', html)
     assert "@import" not in html
     assert "url(" not in html
