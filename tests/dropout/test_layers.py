@@ -109,6 +109,7 @@ def test_the_original_keeps_what_it_is_asked_to(size, block_size, retain):
     kept = torch.cat([(layer(torch.ones(100, 16, *size)) != 0).double() for _ in range(5)])
     assert float(kept.mean()) == pytest.approx(retain, abs=0.01)
     # negative control: torchvision's own p keeps more, because it overlooks overlaps and the border
+    torch.manual_seed(0)  # theirs draws from the global generator
     theirs = (DropBlock2d(1 - retain, block_size)(torch.ones(500, 16, *size)) != 0).double().mean()
     assert float(theirs) > retain + 0.002
 
