@@ -1,0 +1,31 @@
+"""The records that come with the code are whole, of the configurations as they are, and every claim holds on them."""
+
+from pathlib import Path
+
+import pytest
+
+from repro import claims, composition, records
+
+REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "cpu"
+
+
+def reference(name):
+    config = composition.load([f"experiment={name}", "scale=cpu", "device=cpu"])
+    return config, records.find(REFERENCE, name, records.fingerprint(config.plain()))
+
+
+@pytest.mark.parametrize("name", list(composition.experiments()))
+def test_every_experiment_has_its_reference_on_which_the_claims_hold(name):
+    config, record = reference(name)
+    assert record is not None, f"make reproduce-all SCALE=cpu, and copy results/runs/{name} to {REFERENCE}"
+    assert records.damage(record.path) is None
+    verdicts = claims.ledger([(config, record, "")])
+    assert verdicts
+    assert {v.claim.id: v.measured for v in verdicts if v.decision != "holds"} == {}
+    figures = {path.stem for path in (REFERENCE / "figures" / name).glob("*.svg")}
+    assert {v.claim.figure for v in verdicts} <= figures | {""}
+
+
+def test_nothing_else_lies_there():
+    kept = {reference(name)[1].path for name in composition.experiments()}
+    assert {path for path in (REFERENCE / "runs").glob("*/[!.]*")} == kept
