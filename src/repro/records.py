@@ -435,12 +435,19 @@ def _identity(path: Path) -> int | None:
 # -------------------------------------------------------------------------------- reading
 
 
+# A record may be replaced several times while one looks for it, and each look fall between two renames.
+LOOKS = 5
+
+
 def find(results: str | Path, name: str, fingerprint: str) -> Record | None:
     """The record of experiment `name` with this fingerprint; None where there is none, or a damaged one."""
     path = Path(results) / "runs" / name / fingerprint
-    if not path.exists():
-        _settle(path)
-    return Record(path) if path.exists() and damage(path) is None else None
+    for _ in range(LOOKS):
+        if not path.exists():
+            _settle(path)
+        if path.exists() and damage(path) is None:
+            return Record(path)
+    return None
 
 
 def records(experiment: str, results: str | Path = "results") -> list[Record]:
