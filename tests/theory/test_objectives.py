@@ -126,24 +126,25 @@ def test_retain_probability():
     torch.testing.assert_close(several[1].item(), retain_probability(0.9, 8, 2), rtol=1e-6, atol=0)
 
 
-def test_batched_is_looped():
+@pytest.mark.parametrize("on", ["U", "V"])
+def test_batched_is_looped(on):
     U, V, X, Y = network(batch=(2, 3))
+    scale = torch.tensor([1.0, 3.0], dtype=FLOAT).view(2, 1, 1, 1)  # a batch of data too
+    X, Y = X * scale, Y / scale
     retain = torch.tensor([0.2, 0.5, 0.9], dtype=FLOAT)
-    mean = torch.full((3, WIDTH), 0.5, dtype=FLOAT)
-    covariance = torch.eye(WIDTH, dtype=FLOAT) * retain.view(3, 1, 1)
+    mean = torch.linspace(0.2, 0.9, 3 * WIDTH, dtype=FLOAT).view(3, WIDTH)
+    covariance = torch.eye(WIDTH, dtype=FLOAT) * retain.view(3, 1, 1) + 0.1
     dropblock = dropblock_objective(U, V, X, Y, 2, retain)
-    dropconnect = dropconnect_objective(U, V, X, Y, retain, on="V")
+    dropconnect = dropconnect_objective(U, V, X, Y, retain, on=on)
     general = expected_objective(U, V, X, Y, mean, covariance)
     assert dropblock.shape == dropconnect.shape == general.shape == (2, 3)
     for i in range(2):
         for j in range(3):
-            one, theta = (U[i, j], V[i, j], X, Y), retain[j].item()
-            torch.testing.assert_close(dropblock[i, j], dropblock_objective(*one, 2, theta), rtol=1e-14, atol=0)
-            torch.testing.assert_close(
-                dropconnect[i, j], dropconnect_objective(*one, theta, on="V"), rtol=1e-14, atol=0
-            )
+            one, theta = (U[i, j], V[i, j], X[i, 0], Y[i, 0]), retain[j].item()
+            torch.testing.assert_close(dropblock[i, j], dropblock_objective(*one, 2, theta), rtol=1e-13, atol=0)
+            torch.testing.assert_close(dropconnect[i, j], dropconnect_objective(*one, theta, on=on), rtol=1e-13, atol=0)
             expected = expected_objective(*one, mean[j], covariance[j])
-            torch.testing.assert_close(general[i, j], expected, rtol=1e-14, atol=0)
+            torch.testing.assert_close(general[i, j], expected, rtol=1e-13, atol=0)
 
 
 def test_gradients_and_float32():
@@ -218,6 +219,10 @@ MEAN, COVARIANCE = torch.ones(WIDTH, dtype=FLOAT), torch.eye(WIDTH, dtype=FLOAT)
         ),
         (lambda: dropconnect_objective(U, V, X, Y, 0.5, on="W"), r"on must be 'U' or 'V', got 'W'"),
         (lambda: expected_objective(U, V, X, Y, MEAN[:5], COVARIANCE), r"mean must have 6 entries"),
+        (
+            lambda: expected_objective(U.expand(3, -1, -1), V, X, Y, MEAN.expand(2, -1), COVARIANCE),
+            r"batch dimensions must broadcast .*mean \(2,\), U \(3,\)",
+        ),
         (
             lambda: expected_objective(U, V, X, Y, MEAN[0], COVARIANCE),
             r"mean must have shape \(\*batch, width\)",

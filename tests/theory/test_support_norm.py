@@ -287,6 +287,7 @@ def test_norm_has_a_subgradient_at_zero():
             r"values must be finite, got 4 NaN or infinite of 4 entries",
         ),
         (lambda: spectral_k_support_norm(vector(6).reshape(2, 3), 3), r"k must be in 1\.\.2, got 3"),
+        (lambda: spectral_k_support_norm(vector(6).reshape(3, 2), 3), r"k must be in 1\.\.2, got 3"),
         (lambda: spectral_k_support_norm(vector(6), 1), r"matrix must have shape \(\*batch, rows, columns\)"),
         (lambda: prox_squared_k_support(vector(4), 7, 1.0), r"k must be in 1\.\.4, got 7"),
         (lambda: prox_squared_k_support(vector(4), 2, -0.5), r"weight must be in \[0, inf\), got -0\.5"),
