@@ -228,3 +228,27 @@ def test_cuda_agrees():
     on_cuda = global_minimizer(Y.cuda(), X.cuda(), 2, 0.5)
     for found, expected in zip(on_cuda, global_minimizer(Y, X, 2, 0.5), strict=True):
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-11, atol=1e-12)
+
+
+def test_a_block_size_beyond_the_spectrum_acts_as_its_length_in_a_batch_too():
+    spectra = torch.tensor([[5.0, 3.0, 1.0, 0.5], [4.0, 4.0, 2.0, 0.1]], dtype=torch.float64)
+    torch.testing.assert_close(shrink_singular_values(spectra, 9, 0.5), spectra / 1.5)
+    torch.testing.assert_close(minimum_value(spectra, 9, 0.5), spectra.square().sum(-1) / 3)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+def test_units_of_the_data_change_neither_rank_nor_prediction(unit):
+    generator = torch.Generator().manual_seed(3)
+    X = torch.randn(3, 9, generator=generator, dtype=torch.float64)
+    X = torch.cat([X, X[:1] + X[1:2]])  # rank 3
+    Y = torch.randn(4, 9, generator=generator, dtype=torch.float64)
+    expected = global_minimizer(Y, X, 2, 0.9)
+    torch.testing.assert_close(global_minimizer(Y, unit * X, 2, 0.9).prediction, expected.prediction)
+    found = global_minimizer(unit * Y, X, 2, 0.9)
+    assert found.rank == expected.rank == 3
+    torch.testing.assert_close(found.prediction / unit, expected.prediction)
+
+
+def test_an_infinite_penalty_is_refused():
+    with pytest.raises(ValueError, match=r"penalty must be in \[0, inf\), got inf"):
+        shrink_singular_values(torch.ones(3, dtype=torch.float64), 1, float("inf"))

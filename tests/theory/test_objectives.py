@@ -117,6 +117,7 @@ def test_dropblock_is_an_instance_of_expected_objective(block_size):
 
 
 def test_retain_probability():
+    assert retain_probability(0.3, 1, 1) == pytest.approx(0.3)
     assert retain_probability(0.8, 4, 4) == pytest.approx(0.8)  # p is the rate of one block alone
     for width, block_size, p in ((48, 8, 0.3), (80, 1, 0.95)):
         theta = retain_probability(p, width, block_size)
