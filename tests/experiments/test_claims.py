@@ -133,7 +133,10 @@ def nuclear_norm_everywhere(patch):
 
 def frobenius_norm(patch):
     """The Frobenius norm, block size n: every singular value shrunk by one factor, no collapse of the rank."""
-    patch.setattr(minimizer, "prox_squared_k_support", lambda values, k, penalty: values / (1 + penalty))
+    right = support_norm.prox_squared_k_support
+    patch.setattr(
+        minimizer, "prox_squared_k_support", lambda values, k, penalty: right(values, values.shape[-1], penalty)
+    )
 
 
 def wrong_rho(patch):
@@ -154,18 +157,14 @@ def hardly_trained(patch):
 
 def wrong_rate(patch):
     """λ = 1 − p for (1 − p)/p."""
-    right = minimizer.shrink_singular_values
-    patch.setattr(
-        theory, "shrink_singular_values", lambda values, r, penalty: right(values, r, penalty / (1 + penalty))
-    )
-    right_value = minimizer.minimum_value
-    patch.setattr(theory, "minimum_value", lambda values, r, penalty: right_value(values, r, penalty / (1 + penalty)))
+    right = theory.global_minimizer
+    patch.setattr(theory, "global_minimizer", lambda Y, X, r, p: right(Y, X, r, 1 / (2 - p)))
 
 
 def descending_order_of_ranks(patch):
     """A theory in which dropout raises the rank."""
-    right = theory.shrink_singular_values
-    patch.setattr(theory, "shrink_singular_values", lambda values, r, penalty: right(values, r, 1 / penalty))
+    right = theory.global_minimizer
+    patch.setattr(theory, "global_minimizer", lambda Y, X, r, p: right(Y, X, r, 1 - p))
 
 
 def rank_of_squares(patch):

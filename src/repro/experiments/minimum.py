@@ -124,25 +124,23 @@ def _train(
 
 def closed_forms(data: "LinearData", grid: pd.DataFrame) -> pd.DataFrame:
     """The closed-form minimum of each (block_size, p) of `grid`: objective, rank, effective rank, spectrum."""
-    from repro.theory import effective_rank, minimum_value, shrink_singular_values, target_spectrum
+    import torch
 
-    spectrum = target_spectrum(data.Y, data.X)
-    unreachable = float(data.Y.square().sum() - spectrum.square().sum())
-    rows = []
-    for size, p in grid[["block_size", "p"]].drop_duplicates().itertuples(index=False):
-        penalty = (1 - p) / p
-        values = shrink_singular_values(spectrum, size, penalty)
-        rows.append(
-            {
-                "block_size": size,
-                "p": p,
-                "closed_form": unreachable + float(minimum_value(spectrum, size, penalty)),
-                "closed_form_rank": int((values > 0).sum()),
-                "closed_form_effective_rank": float(effective_rank(values)),
-                "singular_values": values.numpy(),
-            }
+    from repro.theory import effective_rank, global_minimizer
+
+    X, Y = linear.compact(data)
+    found = []
+    for size, rows in grid[["block_size", "p"]].drop_duplicates().groupby("block_size", sort=False):
+        minimum = global_minimizer(Y, X, int(size), torch.tensor(rows.p.to_numpy()))
+        found.append(
+            rows.assign(
+                closed_form=minimum.objective.numpy(),
+                closed_form_rank=minimum.rank.numpy(),
+                closed_form_effective_rank=effective_rank(minimum.singular_values).numpy(),
+                singular_values=list(minimum.singular_values.numpy()),
+            )
         )
-    return pd.DataFrame(rows)
+    return pd.concat(found, ignore_index=True)
 
 
 def _distances(U: "Tensor", V: "Tensor", data: "LinearData", table: pd.DataFrame) -> np.ndarray:
