@@ -2,12 +2,12 @@
 
 Breaks repro/theory in one place at a time (a sign, an index, a factor) and looks who notices: the claims, judged on
 small runs of the linear experiments, and of what they let pass the unit tests of the theory. Prints a table of counts
-and writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes about half an hour.
+and writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes an hour or two.
 
 The mutants are cosmic-ray's, one replacement for each arithmetic operator and the nearest for each comparison; `|`
-stands in annotations alone. Each lives in a fork of a process that has imported torch but not the theory. Lines that
-the experiments do not execute, as those for batches of spectra, and checks of arguments, which no experiment gives
-wrong, go to the unit tests at once.
+stands in annotations alone. Each lives in a fork of a process that has imported torch but not the theory, and is judged
+by those experiments that execute its line. Lines that none executes, as those for batches of spectra, and checks of
+arguments, which no experiment gives wrong, go to the unit tests at once.
 """
 
 import argparse
@@ -60,35 +60,45 @@ OPERATORS = [
 # Small problems, trained long enough for every claim to hold; the quickest to notice first.
 SMALL = [
     *("scale=cpu", "device=cpu", "threads=1", "seed=0", "tracking.mode=disabled"),
-    *("data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6", "model.width=8"),
+    *("data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6"),
 ]
 RUNS = {
-    "rank_collapse": ["dropout.block_size=[1,2]", "dropout.p=[0.5,0.7,0.9]", "training.steps=2000"],
+    "rank_collapse": ["model.width=8", "dropout.block_size=[1,2]", "dropout.p=[0.5,0.7,0.9]", "training.steps=2000"],
     "dropblock_objective": [
-        *("dropout.block_size=[1,4]", "dropout.retain=[0.7,0.9]"),
+        *("model.width=8", "dropout.block_size=[1,4]", "dropout.retain=[0.7,0.9]"),
         *("training.steps=600", "options.monte_carlo_masks=65536"),
     ],
-    "any_dropout": ["dropout.retain=0.8", "training.steps=600", "options.monte_carlo_masks=65536"],
+    "any_dropout": ["model.width=8", "dropout.retain=0.8", "training.steps=600", "options.monte_carlo_masks=65536"],
     "global_minimum": [
-        *("dropout.block_size=[1,2]", "dropout.p=[0.7,0.9]", "training.steps=2000"),
-        *(
-            "options.width_needed.widths=[4,4]",
-            "options.width_needed.starts=1",
-        ),  # too slow for a claim each time
+        *("model.width=8", "dropout.block_size=[1,2]", "dropout.p=[0.7,0.9]", "training.steps=2000"),
+        *("options.width_needed.widths=[4,4]", "options.width_needed.starts=1"),  # too slow for a claim each time
     ],
-    "dropconnect": ["dropout.retain=0.6", "training.steps=600", "options.monte_carlo_masks=4096"],
+    "dropconnect": ["model.width=8", "dropout.retain=0.6", "training.steps=600", "options.monte_carlo_masks=4096"],
+    "deep_linear_regularizer": [
+        *("model.depth=[2,3]", "model.width=[4,6]", "dropout.retain=[0.6,0.8]"),
+        *("training.steps=100", "training.log_points=4", "options.random_networks=400"),
+    ],
+    "deep_linear_collapse": [
+        *("model.depth=[2,3]", "model.width=4", "dropout.retain=[0.2,0.4,0.8]"),
+        *("training.steps=1500", "options.starts=1", "options.halvings=6"),
+    ],
 }
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One broken place: `source` is the module with it, `change` the lines that differ, `killed_by` who noticed."""
+    """One broken place.
+
+    `source` is the module with it, `change` the lines that differ, `experiments` those that execute them, `killed_by`
+    who noticed.
+    """
 
     module: str
     operator: str
     line: int
     change: str
     source: str
+    experiments: tuple[str, ...] = tuple(RUNS)
     killed_by: str = ""
 
 
@@ -140,7 +150,8 @@ def judged_by_claims(mutant: Mutant) -> Mutant:
     """The mutant with the claim that fails, or the error that an experiment ends in."""
     torch.set_num_threads(1)
     with _in_place(mutant) as folder:
-        for experiment, config in CONFIGS.items():
+        for experiment in mutant.experiments:
+            config = CONFIGS[experiment]
             try:
                 result = experiment_module(config.module).run(config, Progress("", quiet=True))
                 record = records.write(folder, config.plain(), result, command="", durations={})
@@ -155,8 +166,8 @@ def judged_by_claims(mutant: Mutant) -> Mutant:
     return mutant
 
 
-def reached(module: str) -> set[int]:
-    """The lines of a module that are for the claims to judge: of statements that the experiments execute, but for
+def reached(module: str, experiment: str) -> set[int]:
+    """The lines of a module that are for the claims of an experiment to judge: of statements that it executes, but for
     checks of arguments."""
     source = (THEORY / f"{module}.py").read_text(encoding="utf-8")
     lines: set[int] = set()
@@ -170,7 +181,7 @@ def reached(module: str) -> set[int]:
 
     sys.settrace(trace)
     try:
-        judged_by_claims(Mutant(module, "none", 0, "", source))
+        judged_by_claims(Mutant(module, "none", 0, "", source, (experiment,)))
     finally:
         sys.settrace(None)
     for node in ast.walk(ast.parse(source)):
@@ -228,9 +239,14 @@ def main() -> int:
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
         for judge in (judged_by_claims, judged_by_tests):
             assert not pool.apply(judge, [healthy]).killed_by, f"{judge.__name__} takes the theory itself for a mutant"
-        executed = {path.stem: pool.apply(reached, [path.stem]) for path in chosen}
-        idle = [mutant for mutant in found if mutant.line not in executed[mutant.module]]
-        found = [mutant for mutant in found if mutant.line in executed[mutant.module]]
+        pairs = list(itertools.product((path.stem for path in chosen), RUNS))
+        executed = dict(zip(pairs, pool.starmap(reached, pairs, chunksize=1), strict=True))
+        found = [
+            replace(mutant, experiments=tuple(e for e in RUNS if mutant.line in executed[mutant.module, e]))
+            for mutant in found
+        ]
+        idle = [mutant for mutant in found if not mutant.experiments]
+        found = [mutant for mutant in found if mutant.experiments]
         judged = []
         for number, mutant in enumerate(pool.imap(judged_by_claims, found, chunksize=1), start=1):
             print(f"[{number}/{len(found)}] {mutant.module}:{mutant.line} {mutant.killed_by or 'alive'}", flush=True)
@@ -245,10 +261,8 @@ def main() -> int:
 
 
 def write(results: list[Mutant], path: Path) -> None:
-    rows = [
-        {"module": m.module, "line": m.line, "operator": m.operator, "change": m.change, "killed_by": m.killed_by}
-        for m in results
-    ]
+    columns = ("module", "line", "operator", "change", "killed_by")
+    rows = [{name: getattr(m, name) for name in columns} | {"judged": bool(m.experiments)} for m in results]
     table = pd.DataFrame(rows).sort_values(["module", "line", "operator"], kind="stable")
     table.to_csv(path, index=False)
     who = table.killed_by.map(lambda text: text.split()[0] if text.startswith("claim") else text or "nobody")
