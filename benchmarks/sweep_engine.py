@@ -41,9 +41,9 @@ SQUARE = 1536  # side of the matrices that give the machine's rate
 SECONDS = 40.0  # for all rounds
 TARGET = 15.0
 
-# Multiply-adds of one step of one cell in repro.training.noise: XXᵀV, YXᵀV and XYᵀU; VᵀXXᵀV and UᵀU; then each
-# of these times a factor.
-MULTIPLY_ADDS = B * B * D + 2 * A * B * D + D * D * (B + A) + D * D * (A + B)
+# Multiply-adds of one step of one cell in repro.training.noise: XXᵀV; VᵀXXᵀV and UᵀU; then each of these times a
+# factor. (YXᵀ is diagonal there.)
+MULTIPLY_ADDS = B * B * D + D * D * (B + A) + D * D * (A + B)
 
 Factors = tuple[Tensor, Tensor]
 

@@ -78,6 +78,33 @@ def test_a_problem_is_the_moments_of_its_data(data):
     assert (single.gram.dtype, single.cross.dtype) == (torch.float32, torch.float32)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_turned_problem_is_the_same_problem(data, swapped):
+    """In other orthogonal bases: cross diagonal, objectives the same, gradients turned. With 5 outputs and 7 inputs, or
+    the other way round."""
+    problem = Problem.from_data(*(reversed(data) if swapped else data))
+    turned, Q, P = problem.turned()
+    for turn in (Q, P):
+        torch.testing.assert_close(turn.mT @ turn, torch.eye(len(turn), dtype=FLOAT))
+    torch.testing.assert_close(Q @ turned.cross @ P.mT, problem.cross)
+    torch.testing.assert_close(P @ turned.gram @ P.mT, problem.gram)
+    assert torch.equal(turned.cross.diagonal(), turned.signal)
+    assert turned.cross.count_nonzero() == turned.signal.count_nonzero() == 5
+    assert problem.cross.count_nonzero() == 35
+
+    cells = grid("hidden")
+    U, V = reversed(factors(len(cells))) if swapped else factors(len(cells))
+    there, here = noise_of(turned, cells, 3), noise_of(problem, cells, 3)
+    torch.testing.assert_close(there.objective(Q.mT @ U, P.mT @ V), here.objective(U, V), rtol=1e-12, atol=0)
+    for gradients in ("expected_gradient", "sampled_gradient"):
+        mine, theirs = getattr(there, gradients)(Q.mT @ U, P.mT @ V), getattr(here, gradients)(U, V)
+        for found, expected, turn in zip(mine, theirs, (Q, P), strict=True):
+            torch.testing.assert_close(turn @ found, expected, rtol=1e-10, atol=1e-9)
+            assert (found - expected).norm() > 0.1 * expected.norm()  # control: not turned
+    single = turned.to("cpu", torch.float32)
+    assert single.signal.dtype == torch.float32
+
+
 @pytest.mark.parametrize("target", GRIDS)
 def test_the_objective_is_the_theorys(data, target):
     cells = grid(target)

@@ -7,6 +7,9 @@ For masks on the hidden units, z̃ = z/E[z], averaged over the masks of a step, 
 
 so that a step costs the same for any number of masks. With the exact moments D = 1, S = 1 + C̄ in their place
 it is the gradient of the deterministic objective: stochastic and deterministic training differ in the moments.
+
+Neither masks on the hidden units nor SGD notice which orthogonal bases outputs and inputs are written in. In those of
+the singular vectors of YXᵀ (`Problem.turned`) its products are scalings, which saves a third of a step's work or more.
 """
 
 import hashlib
@@ -33,11 +36,13 @@ class Problem:
         gram: XXᵀ, (b, b).
         cross: YXᵀ, (a, b).
         energy: ‖Y‖²_F.
+        signal: the diagonal of `cross` where it is known to be diagonal.
     """
 
     gram: Float[Tensor, "b b"]
     cross: Float[Tensor, "a b"]
     energy: float
+    signal: Float[Tensor, " min(a,b)"] | None = None
 
     @classmethod
     def from_data(cls, X: Float[Tensor, "b N"], Y: Float[Tensor, "a N"]) -> "Problem":
@@ -45,7 +50,20 @@ class Problem:
         return cls(X @ X.mT, Y @ X.mT, float(Y.square().sum()))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Problem":
-        return Problem(self.gram.to(device, dtype), self.cross.to(device, dtype), self.energy)
+        signal = None if self.signal is None else self.signal.to(device, dtype)
+        return Problem(self.gram.to(device, dtype), self.cross.to(device, dtype), self.energy, signal)
+
+    def turned(self) -> tuple["Problem", Float[Tensor, "a a"], Float[Tensor, "b b"]]:
+        """The problem of QᵀY and PᵀX whose `cross` QᵀYXᵀP is diagonal, and the orthogonal Q and P, in float64.
+
+        A network U Vᵀ X is there (QᵀU)(PᵀV)ᵀ.
+        """
+        Q, signal, P = torch.linalg.svd(self.cross.double())
+        P = P.mT
+        cross = torch.zeros_like(self.cross)
+        cross.diagonal().copy_(signal)
+        gram = (P.mT @ self.gram.double() @ P).to(self.gram)
+        return Problem(gram, cross, self.energy, signal.to(self.cross)), Q, P
 
 
 @dataclass(frozen=True)
@@ -172,9 +190,21 @@ class HiddenNoise:
         gram_V = V @ self.problem.gram
         weights_U = (V @ gram_V.mT).mul_(second)
         weights_V = (U @ U.mT).mul_(second)
-        gradient_U = torch.baddbmm((V @ self.problem.cross.mT).mul_(first), weights_U, U, beta=-2, alpha=2)
-        gradient_V = torch.baddbmm((U @ self.problem.cross).mul_(first), weights_V, gram_V, beta=-2, alpha=2)
+        signal_U, signal_V = self._signal(U, V, first)
+        gradient_U = torch.baddbmm(signal_U, weights_U, U, beta=-2, alpha=2)
+        gradient_V = torch.baddbmm(signal_V, weights_V, gram_V, beta=-2, alpha=2)
         return gradient_U.mT, gradient_V.mT
+
+    def _signal(self, U: Tensor, V: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """(YXᵀV diag(D))ᵀ and (XYᵀU diag(D))ᵀ from Uᵀ and Vᵀ."""
+        if self.problem.signal is None:
+            return (V @ self.problem.cross.mT).mul_(first), (U @ self.problem.cross).mul_(first)
+        n = len(self.problem.signal)
+        scale = first * self.problem.signal
+        found = torch.zeros_like(U), torch.zeros_like(V)
+        for signal, other in zip(found, (V, U), strict=True):
+            torch.mul(other[..., :n], scale, out=signal[..., :n])
+        return found
 
 
 class WeightNoise:

@@ -127,29 +127,40 @@ def train(
     Raises:
         ValueError: cells whose masks act on different targets.
     """
-    one_target(cells)  # each shard sees its own cells only
-    parts = [slice(i, i + SHARD) for i in range(0, len(cells), SHARD)]
-    shards = [
-        _Shard(noise(problem, cells[part], schedule.masks_per_step), [f[part] for f in start], schedule, deterministic)
-        for part in parts
-    ]
+    on_hidden = one_target(cells) == "hidden"  # each shard sees its own cells only
     milestones = sorted({0, *(step for step in log_at if 0 <= step <= schedule.steps), schedule.steps})
     with _one_thread_each(problem.gram.device) as run_all:
+        turned, *turns = problem.turned() if on_hidden else (problem,)
+        shards = [
+            _Shard(
+                noise(turned, cells[i : i + SHARD], schedule.masks_per_step),
+                [f[i : i + SHARD] for f in start],
+                turns,
+                schedule,
+                deterministic,
+            )
+            for i in range(0, len(cells), SHARD)
+        ]
         for begin, end in zip([0, *milestones], milestones, strict=False):
             run_all([partial(shard.run, begin, end) for shard in shards])
+            found = [torch.cat(factors) for factors in zip(*(shard.unturned() for shard in shards), strict=True)]
             if measure is not None and end in log_at:
-                measure(end, *(torch.cat(factors).double() for factors in _factors(shards)))
+                measure(end, *(factor.to(torch.float64, copy=True) for factor in found))
             advance(end - begin)
-    return tuple(torch.cat(factors) for factors in _factors(shards))
+    return tuple(found)
 
 
 class _Shard:
-    """A few cells on their way: what one thread works on at a time."""
+    """A few cells on their way: what one thread works on at a time, in the bases of `turns`, one a factor or none."""
 
-    def __init__(self, noise: Any, start: Sequence[Tensor], schedule: Schedule, deterministic: bool) -> None:
+    def __init__(
+        self, noise: Any, start: Sequence[Tensor], turns: Sequence[Tensor], schedule: Schedule, deterministic: bool
+    ) -> None:
+        self._start, self._turns, self._done = [factor.to(noise.amplification) for factor in start], turns, 0
         # Transposed in memory, (cells, d, ·): the layout in which `HiddenNoise` computes gradients.
         self.factors = [
-            factor.to(noise.amplification).mT.clone(memory_format=torch.contiguous_format).mT for factor in start
+            factor.to(noise.amplification).mT.clone(memory_format=torch.contiguous_format).mT
+            for factor in _turned([turn.mT for turn in turns], start)
         ]
         self.schedule = schedule
         self._gradient = noise.expected_gradient if deterministic else noise.sampled_gradient
@@ -158,6 +169,7 @@ class _Shard:
 
     def run(self, begin: int, end: int) -> None:
         """Do the updates number `begin` to `end` − 1."""
+        self._done = end
         if not torch.stack([factor.isfinite().all((1, 2)) for factor in self.factors]).all(0).any():
             return  # all of them have diverged
         momentum = self.schedule.momentum
@@ -168,10 +180,16 @@ class _Shard:
                 torch.add(gradient, velocity, alpha=momentum, out=velocity)
                 factor.addcmul_(rate, velocity, value=-1)
 
+    def unturned(self) -> list[Tensor]:
+        """Where the cells are, in the bases of the start; at step 0 the start itself, to the bit."""
+        return self._start if self._done == 0 else _turned(self._turns, self.factors)
 
-def _factors(shards: Sequence[_Shard]) -> list[tuple[Tensor, ...]]:
-    """Each factor's shards."""
-    return list(zip(*(shard.factors for shard in shards), strict=True))
+
+def _turned(turns: Sequence[Tensor], factors: Sequence[Tensor]) -> list[Tensor]:
+    """Each factor in another basis, computed in float64: no rounding on top of the training's."""
+    if not turns:
+        return list(factors)
+    return [(turn @ factor.to(turn)).to(factor.dtype) for turn, factor in zip(turns, factors, strict=True)]
 
 
 @contextmanager
