@@ -115,7 +115,8 @@ def started(launcher: Launcher, threads: int) -> Iterator[None]:
             if isinstance(launcher, Ray):
                 importlib.import_module("ray").shutdown()
             elif isinstance(launcher, Joblib):  # which keeps its processes for later calls, with this one's settings
-                importlib.import_module("joblib.externals.loky").get_reusable_executor().shutdown()
+                executor = importlib.import_module("joblib.externals.loky").get_reusable_executor(reuse=True)
+                executor.shutdown(kill_workers=True)  # all work is done, or no longer wanted
 
 
 def run(launcher: Launcher, work: Work[Item], items: Sequence[Item], threads: int, folder: Path) -> Finished:
