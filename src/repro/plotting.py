@@ -31,7 +31,6 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 _STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
-    "figure.constrained_layout.use": True,
     "font.size": 8,
     "font.family": "serif",
     "mathtext.fontset": "dejavuserif",
@@ -92,7 +91,7 @@ def save(figure: "Figure", path: Path | str) -> list[Path]:
     # The layout is the same in both files, and finding it takes longer than drawing.
     if (layout := figure.get_layout_engine()) is not None:
         layout.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # one that does nothing would still cost a second drawing
     # Without dates in it, the same record gives the same file.
     figure.savefig(files[0], metadata={"CreationDate": None})
     figure.savefig(files[1], metadata={"Date": None})
