@@ -18,7 +18,7 @@ def main() -> None:
             figures["scaling"] = scaling(found["engine_scaling"]["results"])
         for name, figure in figures.items():
             plotting.save(figure, RESULTS / name)
-            print(f"{Path('results/bench') / name}.{{pdf,png}}")
+            print(f"{Path('results/bench') / name}.{{pdf,svg,png}}")
 
 
 def ratios(found: dict[str, dict[str, dict[str, float]]]) -> Figure:
@@ -49,6 +49,10 @@ def scaling(results: dict[str, Any]) -> Figure:
         high = [numbers["quartile_3"] - numbers["median"] for numbers in points.values()]
         axis.errorbar(list(points), middle, yerr=[low, high], fmt="o", color=plotting.COLORS[0])
         axis.set(xscale="log", yscale="log", xlabel=label)
+        if name != "N":
+            axis.set_xticks(list(points))
+            axis.xaxis.set_major_formatter("{x:g}")
+    plotting.plain_log_ticks(axes[0])
     axes[0].set_ylabel("µs an update of a cell")
     return figure
 
