@@ -57,20 +57,25 @@ OPERATORS = [
     *("NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop", "ExceptionReplacer"),
 ]
 
-# Small problems, trained long enough for every claim to hold; the quickest to notice first.
+# Small problems, trained long enough for every claim to hold; the quickest to notice first. Each is named after its
+# experiment and, in brackets, what is particular.
 SMALL = [
     *("scale=cpu", "device=cpu", "threads=1", "seed=0", "tracking.mode=disabled"),
     *("data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6"),
 ]
 RUNS = {
-    "rank_collapse": ["model.width=8", "dropout.block_size=[1,2]", "dropout.p=[0.5,0.7,0.9]", "training.steps=2000"],
+    "rank_collapse": ["model.width=16", "dropout.block_size=[1,2,4]", "dropout.p=[0.5,0.7,0.9]", "training.steps=2000"],
+    "rank_collapse (few inputs)": [
+        *("data.in_features=8", "data.out_features=12", "model.width=8"),
+        *("dropout.block_size=2", "dropout.p=[0.5,0.8]", "training.steps=2000"),
+    ],
     "dropblock_objective": [
         *("model.width=8", "dropout.block_size=[1,4]", "dropout.retain=[0.7,0.9]"),
         *("training.steps=600", "options.monte_carlo_masks=65536"),
     ],
     "any_dropout": ["model.width=8", "dropout.retain=0.8", "training.steps=600", "options.monte_carlo_masks=65536"],
     "global_minimum": [
-        *("model.width=8", "dropout.block_size=[1,2]", "dropout.p=[0.7,0.9]", "training.steps=2000"),
+        *("model.width=16", "dropout.block_size=[1,2,4]", "dropout.p=[0.7,0.9]", "training.steps=2000"),
         *("options.width_needed.widths=[4,4]", "options.width_needed.starts=1"),  # too slow for a claim each time
     ],
     "dropconnect": ["model.width=8", "dropout.retain=0.6", "training.steps=600", "options.monte_carlo_masks=4096"],
@@ -228,9 +233,9 @@ def main() -> int:
         parser.error(f"no module {', '.join(unknown)} in theory; there are: {', '.join(modules)}")
 
     logging.disable(logging.INFO)
-    for experiment, overrides in RUNS.items():
-        CONFIGS[experiment] = composition.load([f"experiment={experiment}", *SMALL, *overrides])
-        experiment_module(CONFIGS[experiment].module)  # warm for the forks
+    for name, overrides in RUNS.items():
+        CONFIGS[name] = composition.load([f"experiment={name.split()[0]}", *SMALL, *overrides])
+        experiment_module(CONFIGS[name].module)  # warm for the forks
     assert "repro.theory" not in sys.modules
 
     chosen = [THEORY / f"{name}.py" for name in arguments.modules or modules]
