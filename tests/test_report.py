@@ -183,3 +183,17 @@ def test_experiments_are_listed_under_their_papers():
         ("One paper", "", ""), ("", "", "<ul>"), ("", "<li>", ""), ("", "<li>", ""), ("", "", "</ul>"),
         ("Another &amp; more", "", ""), ("", "", "<ul>"), ("", "<li>", ""), ("", "", "</ul>"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("‖U_1V_1ᵀX‖ = … = ‖U_kV_kᵀX‖", "‖U<sub>1</sub>V<sub>1</sub>ᵀX‖ = … = ‖U<sub>k</sub>V<sub>k</sub>ᵀX‖"),
+        ("min_A λ‖A‖²_(r) + ν‖A‖²_*", "min<sub>A</sub> λ‖A‖²<sub>(r)</sub> + ν‖A‖²<sub>*</sub>"),
+        ("W_{L+1}D_L⋯", "W<sub>L+1</sub>D<sub>L</sub>⋯"),
+        ("block_size < 1, singular_values", "block_size &lt; 1, singular_values"),
+        ("`model.width_x2` <script>", "`model.width_x2` &lt;script&gt;"),
+    ],
+)
+def test_formulas_have_subscripts(text, html):
+    assert report.formulas(text) == html

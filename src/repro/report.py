@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from repro import claims, locks
@@ -15,6 +15,9 @@ from repro.plotting import COLUMN
 from repro.progress import clock
 from repro.records import Record
 from repro.runner import headline, redraw_if_needed
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 REFERENCE = Path("results") / "reference"
 """Where a checkout keeps the records of our own runs."""
@@ -59,6 +62,7 @@ def write(found: Sequence[tuple[Config, Record | None, str]], verdicts: Sequence
     environment = Environment(
         loader=PackageLoader("repro"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["formulas"] = formulas
     page = environment.get_template("report.html").render(
         sections=sections,
         verdicts=verdicts,
@@ -73,6 +77,16 @@ def write(found: Sequence[tuple[Config, Record | None, str]], verdicts: Sequence
         temporary.write_text(page, encoding="utf-8")
         temporary.replace(path)
     return path
+
+
+_SUBSCRIPT = re.compile(r"(?<=[\w‖])_(?:\{([^}]*)\}|(\([a-z]\)|[A-Za-z0-9*])(?![a-z0-9]))")
+
+
+def formulas(text: str) -> "Markup":
+    """Text for the page, with subscripts as such: ‖U_iV_iᵀX‖, ‖A‖_(r), W_{L+1}; names like block_size stay."""
+    from markupsafe import Markup, escape
+
+    return Markup(_SUBSCRIPT.sub(r"<sub>\1\2</sub>", str(escape(text))))
 
 
 def whose(results: Path) -> str:
