@@ -152,6 +152,10 @@ class HiddenNoise:
         self._chunk = max(1, CHUNK_NUMBERS // width**2)
         self._generators = [cell.generator("masks", problem.gram.device) for cell in cells]
         self._moments = self._draw()
+        if problem.signal is not None:
+            # What `_signal` writes over at each step; beyond the diagonal of `cross` it stays 0.
+            a, b = (torch.zeros(len(cells), width, size).to(problem.gram) for size in problem.cross.shape)
+            self._signals = a, b
 
     def objective(self, U: Tensor, V: Tensor) -> Tensor:
         weights = (U.mT @ U) * (V.mT @ (self.problem.gram @ V))
@@ -201,10 +205,9 @@ class HiddenNoise:
             return (V @ self.problem.cross.mT).mul_(first), (U @ self.problem.cross).mul_(first)
         n = len(self.problem.signal)
         scale = first * self.problem.signal
-        found = torch.zeros_like(U), torch.zeros_like(V)
-        for signal, other in zip(found, (V, U), strict=True):
+        for signal, other in zip(self._signals, (V, U), strict=True):
             torch.mul(other[..., :n], scale, out=signal[..., :n])
-        return found
+        return self._signals
 
 
 class WeightNoise:
