@@ -81,7 +81,7 @@ RUNS = {
     "dropconnect": ["model.width=8", "dropout.retain=0.6", "training.steps=600", "options.monte_carlo_masks=4096"],
     "deep_linear_regularizer": [
         *("model.depth=[2,3]", "model.width=[4,6]", "dropout.retain=[0.6,0.8]"),
-        *("training.steps=100", "training.log_points=4", "options.random_networks=400"),
+        *("training.steps=300", "training.log_points=4", "options.random_networks=400"),
     ],
     "deep_linear_collapse": [
         *("model.depth=[2,3]", "model.width=4", "dropout.retain=[0.2,0.4,0.8]"),
@@ -227,6 +227,7 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(modules)}; default: all")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--claims-only", action="store_true", help="leave the unit tests out")
+    parser.add_argument("--known", type=Path, help="an earlier --out: what its unit tests killed, later ones would too")
     parser.add_argument("--out", type=Path, default=Path("mutants.csv"))
     arguments = parser.parse_args()
     if unknown := set(arguments.modules) - set(modules):
@@ -260,9 +261,20 @@ def main() -> int:
         if arguments.claims_only:
             return 0
         alive = [mutant for mutant in judged if not mutant.killed_by] + idle
-        second = pool.map(judged_by_tests, alive, chunksize=1)
-    write([mutant for mutant in judged if mutant.killed_by] + second, arguments.out)
+        known, rest = _known(alive, arguments.known)
+        second = pool.map(judged_by_tests, rest, chunksize=1)
+    write([mutant for mutant in judged if mutant.killed_by] + known + second, arguments.out)
     return 0
+
+
+def _known(alive: list[Mutant], path: Path | None) -> tuple[list[Mutant], list[Mutant]]:
+    """The mutants that the unit tests killed according to the table at `path`, and the others."""
+    killed: dict[tuple[str, ...], bool] = {}
+    for row in pd.read_csv(path, keep_default_na=False).itertuples() if path else ():
+        key = (row.module, row.operator, row.change)
+        killed[key] = killed.get(key, True) and row.killed_by == "unit tests"
+    known = [m for m in alive if killed.get((m.module, m.operator, m.change))]
+    return [replace(m, killed_by="unit tests") for m in known], [m for m in alive if m not in known]
 
 
 def write(results: list[Mutant], path: Path) -> None:

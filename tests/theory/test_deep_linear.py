@@ -195,6 +195,17 @@ def test_a_network_of_rank_one_attains_it(widths):
             assert deep_dropout_regularizer(weights, X, retain) > bound * (1 + 1e-3)
 
 
+def test_one_hidden_layer_of_equal_units_attains_it_at_any_rank():
+    """A map of rank 4 whose units all carry the same: its singular vectors mixed by a Hadamard matrix."""
+    hadamard = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], dtype=FLOAT) / 2
+    roots = torch.tensor([3.0, 2.0, 1.0, 0.5], dtype=FLOAT).sqrt()
+    weights = [hadamard * roots, (hadamard * roots).mT]
+    X = torch.eye(4, dtype=FLOAT)
+    found = deep_dropout_regularizer(weights, X, 0.7)
+    torch.testing.assert_close(found, regularizer_bound(weights, X, 0.7))
+    torch.testing.assert_close(found, torch.tensor(0.3 / 0.7 / 4 * 6.5**2, dtype=FLOAT))
+
+
 def test_nu():
     assert induced_penalty([8], 0.5) == pytest.approx(1 / 8)
     assert induced_penalty([8, 4], [0.5, 0.2]) == pytest.approx((1 + 1 / 8) * (1 + 4 / 4) - 1)
@@ -235,6 +246,10 @@ def test_critical_rates_at_the_ends():
         (lambda w, x: (w, x * math.nan, 0.5), "X must be finite"),
         (lambda w, x: (w, x.float(), 0.5), "W_1 must have the dtype of X"),
         (lambda w, x: (w, x.expand(3, -1, -1), torch.full((2,), 0.5, dtype=FLOAT)), "must broadcast"),
+        (
+            lambda w, x: ([w[0], w[1].expand(3, -1, -1), w[2]], x, [0.5, torch.full((2,), 0.5, dtype=FLOAT)]),
+            r"must broadcast .*got W_1 \(\), W_2 \(3,\), W_3 \(\), X \(\), retain 2 \(2,\)",
+        ),
     ],
 )
 def test_mistakes_are_named(change, message):
@@ -248,3 +263,30 @@ def test_widths_are_checked():
     for widths, message in (([], "at least one hidden layer"), ([4, 0], "width must be at least 1")):
         with pytest.raises(ValueError, match=message):
             induced_penalty(widths, 0.5)
+
+
+def test_rates_of_any_batch_shape():
+    weights, X = network((4, 3), batch=(2, 5))
+    rates = 0.3 + 0.05 * torch.arange(10, dtype=FLOAT).reshape(2, 5)
+    found = deep_dropout_regularizer(weights, X, rates)
+    for i, j in product(range(2), range(5)):
+        alone = [weight[i, j] for weight in weights]
+        torch.testing.assert_close(found[i, j], deep_dropout_regularizer(alone, X, float(rates[i, j])))
+        torch.testing.assert_close(found[i, j], deep_dropout_regularizer(alone, X, rates[i, j]))
+
+
+def test_critical_penalties_of_short_and_empty_spectra():
+    assert critical_penalty(torch.ones(3, 1, dtype=FLOAT)).tolist() == [0, 0, 0]
+    assert critical_penalty(torch.zeros(2, dtype=FLOAT)) == 0
+
+
+def test_a_critical_penalty_of_one_is_one_like_others():
+    assert critical_retain(torch.tensor([2.0, 1.0], dtype=FLOAT), [4]) == pytest.approx(1 / (1 + 4), rel=1e-14)
+
+
+def test_small_critical_rates_are_exact_to_rounding():
+    """(1 + x/2)(1 + x/3) − 1 = ν for small ν: x is the root of a quadratic."""
+    penalty = 1e-6
+    spectrum = torch.tensor([1 + penalty, penalty], dtype=FLOAT)  # ν = m_2 / (m_1 − m_2)
+    rate = 12 * penalty / (5 + math.sqrt(25 + 24 * penalty))
+    assert critical_retain(spectrum, [2, 3]) == pytest.approx(1 / (1 + rate), rel=0, abs=1e-15)

@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from repro.theory import (
+    GlobalMinimum,
     dropblock_objective,
     global_minimizer,
     k_support_norm,
@@ -211,6 +212,10 @@ Y, X = DATA["plain"]
             lambda: global_minimizer(Y.expand(2, -1, -1), X.expand(3, -1, -1), 2, 0.5),
             r"batch dimensions must broadcast .*Y \(2,\), X \(3,\)",
         ),
+        (
+            lambda: global_minimizer(Y, X.expand(2, -1, -1), 2, torch.full((3,), 0.5)),
+            r"batch dimensions must broadcast .*p \(3,\), Y \(\), X \(2,\)",
+        ),
         (lambda: target_spectrum(Y, X[:, :8]), r"Y must have 8 entries"),
         (lambda: shrink_singular_values(torch.ones(3), -2, 0.5), r"block_size must be at least 1, got -2"),
         (lambda: shrink_singular_values(torch.ones(3), 2, -0.5), r"penalty must be in \[0, inf\), got -0\.5"),
@@ -252,3 +257,35 @@ def test_units_of_the_data_change_neither_rank_nor_prediction(unit):
 def test_an_infinite_penalty_is_refused():
     with pytest.raises(ValueError, match=r"penalty must be in \[0, inf\), got inf"):
         shrink_singular_values(torch.ones(3, dtype=torch.float64), 1, float("inf"))
+
+
+def test_a_batch_of_one_has_a_whole_spectrum():
+    torch.testing.assert_close(target_spectrum(Y[None], X[None]), target_spectrum(Y, X)[None])
+    assert target_spectrum(Y, X).shape == (4,)
+
+
+def test_inputs_that_are_zero_teach_nothing():
+    found = global_minimizer(Y, torch.zeros_like(X), 2, 0.5)
+    assert found.rank == 0
+    assert not found.prediction.any()
+    torch.testing.assert_close(found.objective, Y.square().sum())
+
+
+def test_what_counts_as_zero_depends_on_the_size_of_the_matrix_not_of_the_batch():
+    """A second direction 1e-14 as long as the first: rounding in X of 2,000 rows, not in X of 4 rows, in any batch."""
+    first, second = torch.eye(3, dtype=torch.float64)[:2]
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(1000)[:, None]
+    long = first + 1e-14 * signs * second
+    targets = torch.stack([first, second])
+    assert global_minimizer(targets, long, 2, 0.5).rank == 1
+    assert global_minimizer(targets, long[:4], 2, 0.5).rank == 2
+    batch = global_minimizer(targets, long[:4].expand(1000, -1, -1), 2, 0.5)
+    assert (batch.rank == 2).all()
+
+    def rank(*shape):
+        spectrum = torch.tensor([1.0, 1e-14], dtype=torch.float64).expand(*shape[:-2], 2)
+        return GlobalMinimum(torch.zeros(shape, dtype=torch.float64), spectrum, spectrum[..., 0]).rank
+
+    assert rank(1000, 2) == rank(2, 1000) == 1
+    assert rank(2, 2) == 2
+    assert (rank(1000, 2, 2) == 2).all()

@@ -127,6 +127,12 @@ def test_retain_probability():
     torch.testing.assert_close(several[1].item(), retain_probability(0.9, 8, 2), rtol=1e-6, atol=0)
 
 
+def test_one_mean_and_covariance_serve_a_batch_of_networks():
+    found = expected_objective(torch.stack([U, 2 * U]), V, X, Y, MEAN, COVARIANCE)
+    for factor, value in zip((1, 2), found, strict=True):
+        torch.testing.assert_close(value, expected_objective(factor * U, V, X, Y, MEAN, COVARIANCE))
+
+
 @pytest.mark.parametrize("on", ["U", "V"])
 def test_batched_is_looped(on):
     U, V, X, Y = network(batch=(2, 3))
@@ -230,6 +236,10 @@ MEAN, COVARIANCE = torch.ones(WIDTH, dtype=FLOAT), torch.eye(WIDTH, dtype=FLOAT)
         ),
         (lambda: expected_objective(U, V, X, Y, MEAN, COVARIANCE[:5]), r"covariance must have 6 entries"),
         (lambda: expected_objective(U, V, X, Y, MEAN, COVARIANCE[:, :5]), r"covariance must have 6 entries"),
+        (
+            lambda: expected_objective(U, V, X, Y, MEAN, COVARIANCE[:, :5].expand(2, -1, -1)),
+            r"covariance must have 6 entries in dimension -1",
+        ),
         (
             lambda: expected_objective(U, V, X, Y, MEAN - 1, COVARIANCE),
             r"mean must be in \(0, inf\), got 0\.0",

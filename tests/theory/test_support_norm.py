@@ -267,6 +267,10 @@ def test_gradients(k):
     assert torch.autograd.gradcheck(lambda x: spectral_k_support_norm(x, min(k, 5)), matrix)
 
 
+def test_an_empty_batch_has_no_norms():
+    assert spectral_k_support_norm(torch.zeros(0, 3, 2), 1).shape == (0,)
+
+
 def test_norm_has_a_subgradient_at_zero():
     values = torch.zeros(4, dtype=FLOAT, requires_grad=True)
     k_support_norm(values, 2).backward()
@@ -290,6 +294,11 @@ def test_norm_has_a_subgradient_at_zero():
         (lambda: spectral_k_support_norm(vector(6).reshape(3, 2), 3), r"k must be in 1\.\.2, got 3"),
         (lambda: spectral_k_support_norm(vector(6), 1), r"matrix must have shape \(\*batch, rows, columns\)"),
         (lambda: prox_squared_k_support(vector(4), 7, 1.0), r"k must be in 1\.\.4, got 7"),
+        (lambda: prox_squared_k_support(torch.tensor(2.0), 1, 1.0), r"values must have shape .* n >= 1, got \(\)"),
+        (
+            lambda: prox_squared_k_support(vector(4), 2, torch.tensor(-0.5)),
+            r"weight must be in \[0, inf\), got -0\.5$",
+        ),
         (lambda: prox_squared_k_support(vector(4), 2, -0.5), r"weight must be in \[0, inf\), got -0\.5"),
         (lambda: prox_squared_k_support(vector(4), 2, -1), r"weight must be in \[0, inf\), got -1"),
         (

@@ -80,7 +80,6 @@ def spectral_k_support_norm(matrix: Float[Tensor, "..."], k: int) -> Float[Tenso
         ValueError: k outside 1..min(rows, columns), or matrix not finite.
     """
     check_matrices(matrix=matrix)
-    check_support("k", k, min(matrix.shape[-2:]))
     return k_support_norm(torch.linalg.svdvals(matrix), k)
 
 
