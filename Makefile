@@ -55,7 +55,7 @@ lint: $(STAMP) ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## run the benchmarks (a quarter of an hour), draw results/bench/*.{pdf,png}
+bench: $(STAMP) ## run the benchmarks (eleven minutes), draw results/bench/*.{pdf,png}
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/support/plot.py
 
