@@ -4,9 +4,13 @@ Judges the claims of all experiments, or of the named one, on their records, pri
 results/report.html. Never trains. Exit code 1 where a claim that was measured fails.
 """
 
+import gc
 import sys
 
 from repro import cli
+
+# Figures are millions of small objects in use: looking among them for garbage takes a tenth of the time.
+gc.set_threshold(100_000)
 
 if __name__ == "__main__":
     sys.exit(cli.report(__doc__))
