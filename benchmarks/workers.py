@@ -2,7 +2,7 @@
 
     python benchmarks/workers.py
 
-Four runs of `rank_collapse` at smoke scale with 16,000 steps, some seven seconds each, through `scripts/run.py -m`, from
+Four runs of `rank_collapse` at smoke scale with 16,000 steps, some ten seconds each, through `scripts/run.py -m`, from
 the command to the last record and its figures, W&B disabled. Starting Python and importing PyTorch is part of it, for
 every worker: three seconds that do not get less with more of them, so that shorter sweeps gain less.
 """
