@@ -2,12 +2,12 @@
 
 Breaks repro/theory in one place at a time (a sign, an index, a factor) and looks who notices: the claims, judged on
 small runs of the linear experiments, and of what they let pass the unit tests of the theory. Prints a table of counts
-and writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes an hour or two.
+and writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes some forty minutes.
 
 The mutants are cosmic-ray's, one replacement for each arithmetic operator and the nearest for each comparison; `|`
 stands in annotations alone. Each lives in a fork of a process that has imported torch but not the theory, and is judged
-by those experiments that execute its line. Lines that none executes, as those for batches of spectra, and checks of
-arguments, which no experiment gives wrong, go to the unit tests at once.
+by those experiments that execute its line. Lines that none executes, and checks of arguments, which no experiment gives
+wrong, go to the unit tests at once.
 """
 
 import argparse

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Singular values of the closed form below this fraction of its largest are no reference for a relative error.
 NEGLIGIBLE = 1e-3
 
+# Closed forms that are computed together.
+AT_ONCE = 16
+
 
 class Trained(NamedTuple):
     """A trained grid.
@@ -129,8 +132,10 @@ def closed_forms(data: "LinearData", grid: pd.DataFrame) -> pd.DataFrame:
     from repro.theory import effective_rank, global_minimizer
 
     X, Y = linear.compact(data)
+    pairs = grid[["block_size", "p"]].drop_duplicates()
     found = []
-    for size, rows in grid[["block_size", "p"]].drop_duplicates().groupby("block_size", sort=False):
+    # A few p at a time: each has a prediction of the size of Y.
+    for (size, _), rows in pairs.groupby(["block_size", pairs.groupby("block_size").cumcount() // AT_ONCE], sort=False):
         minimum = global_minimizer(Y, X, int(size), torch.tensor(rows.p.to_numpy()))
         found.append(
             rows.assign(
