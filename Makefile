@@ -50,10 +50,11 @@ test: $(STAMP) ## run the tests
 chaos: $(STAMP) ## reproduce-all killed, and its files damaged, over and over; ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/chaos.py $(ARGS)
 
-lint: $(STAMP) ## check style, formatting and types
+lint: $(STAMP) ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: $(STAMP) ## run the benchmarks (eleven minutes), draw results/bench/*.{pdf,png}
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torchvision.ops import drop_block2d as torchvision_drop_block
 
 from repro.dropout import DropBlock, OverlappingDropBlock
-from repro.dropout.layers import DisjointDropBlock2d, FeatureDropout, OriginalDropBlock2d
+from repro.dropout.layers import DisjointDropBlock2d, FeatureDropout
+from repro.dropout.original_dropblock import OriginalDropBlock2d
 from support.timing import ratio, save, seconds_per_call, shown, summary
 
 MAPS, MAP_BLOCK = (64, 256, 15, 15), 5

@@ -10,11 +10,12 @@ import time
 
 import torch
 
-from repro.config import SyntheticData
-from repro.data.linear import load, synthetic
+from repro.data.linear import load
+from repro.data.synthetic import Settings as SyntheticData
+from repro.data.synthetic.load import load as synthetic
 from repro.dropout import DropBlock
-from repro.training.noise import CHUNK_NUMBERS, Cell, Problem
-from repro.training.sweep import Schedule, initial_factors, train
+from repro.training.sweep.engine import Schedule, initial_factors, train
+from repro.training.sweep.noise import CHUNK_NUMBERS, Cell, Problem
 from support.timing import interleaved, save, shown, summary
 
 A, B, D, N, CELLS = 80, 100, 48, 1_000, 48
@@ -34,8 +35,9 @@ def work(problem: Problem, width: int, count: int):
     cells = [Cell(DropBlock(width, 4, 0.5 + 0.4 * i / count), i) for i in range(count)]
     chunk = max(1, CHUNK_NUMBERS // width**2)
     steps = chunk * max(1, round(UPDATES / (count * chunk)))
-    start = initial_factors(problem, cells, 0.5)
-    return lambda: train(problem, cells, start, Schedule(steps, 0.02, masks_per_step=MASKS)), steps * count
+    start, plan = initial_factors(problem, cells, 0.5), Schedule(steps, 0.02, masks_per_step=MASKS)
+    threads = torch.get_num_threads()
+    return lambda: train(problem, cells, start, plan, threads=threads), steps * count
 
 
 def main() -> None:

@@ -14,12 +14,15 @@ from statistics import median
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
-from repro.config import ImageData, NetworkTraining, ResNetModel
 from repro.data.images import Images, ImageSet, load
+from repro.data.mnist5k import Settings as Digits
 from repro.dropout import DropBlock
-from repro.models.resnet import ResNet
-from repro.training.network import Task, fabric_of, fit, moments, quadratic_loss
+from repro.models.resnet import Settings as ResNetSettings
+from repro.models.resnet.build import ResNet
+from repro.training.network import Settings as NetworkTraining
+from repro.training.network.loop import Task, fabric_of, fit, moments, quadratic_loss
 from support.timing import ratio, save, shown, summary
 
 EPOCHS = 3  # of a measurement, of which the fastest counts: the first warms up
@@ -65,7 +68,7 @@ def plain(build: partial[ResNet], images: Images, batch: int, device: str, retai
 
 
 def ours(task: Task, device: str) -> float:
-    """Images per second of the fastest epoch of `repro.training.network`, measurement left out."""
+    """Images per second of the fastest epoch of `repro.training.network.loop`, measurement left out."""
     spent: list[float] = []
     begun = 0.0
 
@@ -130,26 +133,17 @@ def main() -> None:
             torch.randint(0, 256, (20480, 3, 32, 32), generator=generator).to(torch.uint8), torch.arange(20480) % 10
         )
         images = Images(train, train, torch.eye(10), torch.full((3,), 128.0), torch.full((3,), 70.0))
-        model = ResNetModel(kind="resnet56", width=64, embedding=True, channels=16, width_factor=1.0, stem_stride=1)
+        model = ResNetSettings(kind="resnet56", width=64, embedding=True, channels=16, width_factor=1.0, stem_stride=1)
         batch, shape = 512, (3, 32)
     else:
         print("no CUDA GPU here: only the CPU is measured")
         images = load(
-            ImageData(
-                kind="mnist5k",
-                root=None,
-                download=False,
-                subset=None,
-                imbalance=1.0,
-                targets="one_hot",
-                held_out=0.2,
-                crop_padding=0,
-                flip=False,
-                image_size=None,
-                seed=0,
+            Digits(
+                kind="mnist5k", root=None, download=False, subset=None, imbalance=1.0, targets="one_hot", held_out=0.2,
+                crop_padding=0, flip=False, image_size=None, seed=0,
             )
         )  # fmt: skip
-        model = ResNetModel(kind="resnet8", width=64, embedding=True, channels=16, width_factor=0.5, stem_stride=2)
+        model = ResNetSettings(kind="resnet8", width=64, embedding=True, channels=16, width_factor=0.5, stem_stride=2)
         batch, shape = 50, (1, 28)
     training = NetworkTraining(
         kind="network", epochs=EPOCHS, batch_size=batch, learning_rate=0.01, momentum=0.9, warmup=0.2, clip_norm=1.0,
@@ -174,8 +168,6 @@ def main() -> None:
     results = {"images_per_second": {name: summary(found) for name, found in rates.items()}, "dropouts_share": share}
     save("network_training", results, {f"network training, {device}: plain loop with a DataLoader": faster})
     if device == "cuda":
-        from torch.utils.flop_counter import FlopCounterMode
-
         with FlopCounterMode(display=False) as flops:
             build()(torch.randn(1, shape[0], shape[1], shape[1])).sum().backward()
         print(f"{100 * rate * flops.get_total_flops() / matrix_rate():.1f} % of the GPU's bf16 matrix rate")

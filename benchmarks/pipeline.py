@@ -15,9 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from repro import composition, records
-from repro.config import experiment_module
-from repro.progress import Progress
+from repro.pipeline.execution.making import compute
+from repro.pipeline.settings import load
+from repro.pipeline.store import Run
+from repro.pipeline.system.progress import Progress
 from support.timing import interleaved, save, shown, summary
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -53,11 +54,11 @@ def main() -> None:
             "a run without W&B": lambda: run("tracking.mode=disabled"),
             "a run with offline W&B": run,
         }
-        config = composition.load([*ONE, f"results={folder}/here"])
-        result = experiment_module(config.module).run(config, Progress("", quiet=True))
+        one = Run(load([*ONE, f"results={folder}/here", "force=true"]))
+        result = compute(one.config, Progress("", quiet=True))
 
         def write() -> None:
-            records.write(config.results, config.plain(), result, command="", durations={}, force=True)
+            one.write(result, {})
 
         timings = interleaved(work | {"the record, a run": write}, seconds=0.0, at_least=4)
         seconds = {name: timing.wall for name, timing in timings.items()}

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from repro.config import SyntheticData
 from repro.data.linear import LinearData, load
+from repro.data.synthetic import Settings as SyntheticData
 from repro.dropout import DropBlock
 from repro.theory import retain_probability
-from repro.training.noise import CHUNK_NUMBERS, Cell, Problem
-from repro.training.sweep import Schedule, initial_factors, train
+from repro.training.sweep.engine import Schedule, initial_factors, train
+from repro.training.sweep.noise import CHUNK_NUMBERS, Cell, Problem
 from support.timing import interleaved, ratio, save, shown, summary
 
 A, B, D, N, MANY = 80, 100, 48, 1_000, 100_000
@@ -41,7 +41,7 @@ SQUARE = 1536  # side of the matrices that give the machine's rate
 SECONDS = 40.0  # for all rounds
 TARGET = 15.0
 
-# Multiply-adds of one step of one cell in repro.training.noise: XXᵀV; VᵀXXᵀV and UᵀU; then each of these times a
+# Multiply-adds of one step of one cell in repro.training.sweep.noise: XXᵀV; VᵀXXᵀV and UᵀU; then each of these times a
 # factor. In the bases in which the engine works YXᵀ is diagonal, which saves YXᵀV and XYᵀU.
 MULTIPLY_ADDS = B * B * D + D * D * (B + A) + D * D * (A + B)
 SAVED = 2 * A * B * D
@@ -177,7 +177,7 @@ def main() -> None:
             plain(single, cells[i], begin, schedule(PLAIN_STEPS), own_masks(cells[i], torch.float32))
 
     def engine(problem: Problem = problem, masks: int = 1) -> Callable[[], object]:
-        return lambda: train(problem, cells, start, schedule(STEPS, masks))
+        return lambda: train(problem, cells, start, schedule(STEPS, masks), threads=torch.get_num_threads())
 
     X, Y = single
 

@@ -6,7 +6,8 @@ Exit code 1 where they differ by more than the noise of hardware.
 
 import sys
 
-from repro import cli
+from repro.pipeline import cli
+from repro.pipeline.presentation import commands
 
 if __name__ == "__main__":
-    sys.exit(cli.compare(__doc__))
+    sys.exit(cli.over_all(commands.compare, __doc__))

@@ -8,7 +8,8 @@ out=FILE.csv|.md|.tex. Never trains.
 
 import sys
 
-from repro import cli
+from repro.pipeline import cli
+from repro.pipeline.presentation import commands
 
 if __name__ == "__main__":
-    sys.exit(cli.export(__doc__))
+    sys.exit(cli.over_all(commands.export, __doc__))

@@ -23,10 +23,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import cvxpy  # noqa: F401  warm for the forks, as the next ones
 import hypothesis  # noqa: F401
@@ -39,9 +39,12 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
 import repro
-from repro import claims, composition, records
-from repro.config import Config, experiment_module
-from repro.progress import Progress
+from repro.pipeline.execution.making import compute
+from repro.pipeline.experiment import experiment as experiment_of
+from repro.pipeline.presentation import verdicts
+from repro.pipeline.settings import Config, load
+from repro.pipeline.store import Run
+from repro.pipeline.system.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 THEORY = Path(repro.__file__).parent / "theory"
@@ -156,12 +159,11 @@ def judged_by_claims(mutant: Mutant) -> Mutant:
     torch.set_num_threads(1)
     with _in_place(mutant) as folder:
         for experiment in mutant.experiments:
-            config = CONFIGS[experiment]
+            run = Run(CONFIGS[experiment].model_copy(update={"results": str(folder)}))
             try:
-                result = experiment_module(config.module).run(config, Progress("", quiet=True))
-                record = records.write(folder, config.plain(), result, command="", durations={})
-                for claim in claims.claims_of(config.module):
-                    verdict = claims.judge(claim, record, experiment=experiment, command="")
+                record = run.write(compute(run.config, Progress("", quiet=True)), {})
+                for claim in experiment_of(run.config).claims:
+                    verdict = verdicts.judge(claim, record, experiment=experiment, command="")
                     if verdict is not None and verdict.decision != "holds":
                         return replace(mutant, killed_by=f"claim {experiment}.{claim.id}")
             except Exception as error:
@@ -178,7 +180,7 @@ def reached(module: str, experiment: str) -> set[int]:
     lines: set[int] = set()
     checks: set[int] = set()
 
-    def trace(frame: Any, event: str, _: object) -> Any:
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
         if not frame.f_code.co_filename.endswith(f"/theory/{module}.py"):
             return None
         lines.add(frame.f_lineno)
@@ -235,8 +237,7 @@ def main() -> int:
 
     logging.disable(logging.INFO)
     for name, overrides in RUNS.items():
-        CONFIGS[name] = composition.load([f"experiment={name.split()[0]}", *SMALL, *overrides])
-        experiment_module(CONFIGS[name].module)  # warm for the forks
+        CONFIGS[name] = load([f"experiment={name.split()[0]}", *SMALL, *overrides])  # imports the experiment
     assert "repro.theory" not in sys.modules
 
     chosen = [THEORY / f"{name}.py" for name in arguments.modules or modules]

@@ -8,7 +8,7 @@ python scripts/records.py prune                      remove what killed processe
 
 import sys
 
-from repro import inventory
+from repro.pipeline.presentation import inventory
 
 if __name__ == "__main__":
     sys.exit(inventory.command(__doc__))

@@ -7,10 +7,11 @@ results/report.html. Never trains. Exit code 1 where a claim that was measured f
 import gc
 import sys
 
-from repro import cli
+from repro.pipeline import cli
+from repro.pipeline.presentation import commands
 
 # Figures are millions of small objects in use: looking among them for garbage takes a tenth of the time.
 gc.set_threshold(100_000)
 
 if __name__ == "__main__":
-    sys.exit(cli.report(__doc__))
+    sys.exit(cli.over_all(commands.report, __doc__))

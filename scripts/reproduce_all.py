@@ -6,7 +6,8 @@ draws all figures into results/figures/.
 
 import sys
 
-from repro import cli
+from repro.pipeline import cli
+from repro.pipeline.execution import commands
 
 if __name__ == "__main__":
-    sys.exit(cli.reproduce_all(__doc__))
+    sys.exit(cli.over_all(commands.reproduce_all, __doc__))

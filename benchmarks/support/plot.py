@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from repro import plotting
+from repro.pipeline import plotting
 from support.timing import RESULTS
 
 

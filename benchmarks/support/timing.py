@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.records import environment
+from repro.pipeline.store.environment import environment
 
 RESULTS = Path(__file__).parents[2] / "results" / "bench"
 

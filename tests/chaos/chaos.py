@@ -20,11 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro import cli, composition, records
+from repro.pipeline import cli
+from repro.pipeline.composition import conf
+from repro.pipeline.execution import commands
+from repro.pipeline.store import Record
+from repro.pipeline.store.integrity import CHECKSUMS, damage
 
 CONF = Path(__file__).parent / "conf"
 SMALL = ("chaos_collapse", "chaos_objective", "chaos_networks")
-FULL = (*composition.experiments(), *SMALL, "chaos_side_by_side")
+FULL = (*conf.experiments(), *SMALL, "chaos_side_by_side")
 RUNNERS = 2
 BETWEEN_KILLS = 0.6  # on average, in units of what one undisturbed run takes here and now: some end, most do not
 BOTH = 0.35  # so many kills hit both runners at once, and are followed by damage to a file
@@ -33,7 +37,14 @@ VOLATILE = ("durations", "finished", "command", "environment", "code")  # what t
 
 # Runners are forked from a server that has imported what they need: else most kills would hit an import.
 runner_processes = multiprocessing.get_context("forkserver")
-PRELOAD = ["repro.reproduce", "repro.experiments.deep", "repro.training.sweep", "repro.training.network", "torch"]
+PRELOAD = [
+    *(
+        "repro.pipeline.execution.reproduce",
+        "repro.pipeline.execution.making",
+        "repro.papers.structured_dropout.networks",
+    ),
+    *("repro.training.sweep.engine", "torch"),
+]
 
 
 @dataclass
@@ -53,7 +64,7 @@ def run(log: Path, arguments: list[str]) -> None:
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.exit(cli.reproduce_all("", arguments))
+    sys.exit(cli.over_all(commands.reproduce_all, "", arguments))
 
 
 def chaos(experiments: tuple[str, ...], folder: Path, kills: int, seed: int, pace: float = BETWEEN_KILLS) -> Tally:
@@ -155,20 +166,20 @@ def compare(results: Path, clean: Path) -> int:
     assert found - aside == expected, f"lost {expected - found}, left behind {found - aside - expected}"
     assert not (results / "checkpoints").exists()
     for path in sorted(expected):
-        if path.name not in ("config.yaml", "summary.json", records.CHECKSUMS, "report.html"):  # they hold times
+        if path.name not in ("config.yaml", "summary.json", CHECKSUMS, "report.html"):  # they hold times
             assert (results / path).read_bytes() == (clean / path).read_bytes(), f"{results / path} differs"
     for path in clean.glob("runs/*/*"):
-        record = records.Record(results / path.relative_to(clean))
-        assert records.damage(record.path) is None, record.path
-        assert record.config | {"results": ""} == records.Record(path).config | {"results": ""}, record.path
-        assert settled(record) == settled(records.Record(path)), record.path
+        record = Record(results / path.relative_to(clean))
+        assert damage(record.path) is None, record.path
+        assert record.config | {"results": ""} == Record(path).config | {"results": ""}, record.path
+        assert settled(record) == settled(Record(path)), record.path
     folders = [path for path in results.glob("damaged/*/*")]
     for path in folders:
-        assert records.damage(path), f"{path} was set aside and is whole"
+        assert damage(path), f"{path} was set aside and is whole"
     return len(folders)
 
 
-def settled(record: records.Record) -> dict[str, Any]:
+def settled(record: Record) -> dict[str, Any]:
     """A record's summary without what two equal runs may differ in."""
     return {key: value for key, value in record.summary.items() if key not in VOLATILE}
 

@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from repro.config import ImageData
 from repro.data.images import ImageSet, augmented, held_out_split, load, long_tail, stratified
-from repro.errors import UserError
+from repro.pipeline.settings import ours
+from repro.pipeline.system.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
 
 
 def config(kind="mnist5k", **changes):
-    return ImageData(
+    return ours("data")[kind](
         **{
             "kind": kind, "root": None, "download": False, "subset": None, "imbalance": 1.0, "targets": "one_hot",
             "held_out": 0.2, "crop_padding": 0, "flip": False, "image_size": None, "seed": 0,
@@ -108,8 +109,6 @@ def test_augmentation_shifts_and_flips():
 
 
 def encoded(colour):
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.new("RGB", (5, 4), colour).save(buffer, "PNG")
     return buffer.getvalue()

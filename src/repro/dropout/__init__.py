@@ -1,19 +1,21 @@
-"""Dropout schemes as mask distributions with exact moments."""
+"""Noise: each scheme a folder with its settings and its distribution of masks, of exact mean and covariance.
 
-from repro.dropout.masks import (
-    Bernoulli,
-    CorrelatedGaussian,
-    DropBlock,
-    DropConnect,
-    MaskDistribution,
-    OverlappingDropBlock,
-)
+The public names load when they are asked for, so that the settings do without torch.
+"""
 
-__all__ = [
-    "Bernoulli",
-    "CorrelatedGaussian",
-    "DropBlock",
-    "DropConnect",
-    "MaskDistribution",
-    "OverlappingDropBlock",
-]
+from importlib import import_module
+
+_MODULES = {
+    "Bernoulli": "bernoulli.masks",
+    "CorrelatedGaussian": "gaussian.masks",
+    "DropBlock": "dropblock.masks",
+    "DropConnect": "dropconnect.masks",
+    "MaskDistribution": "distribution",
+    "OverlappingDropBlock": "overlapping_dropblock.masks",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

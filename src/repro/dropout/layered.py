@@ -7,20 +7,16 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from repro.dropout.masks import Bernoulli, MaskDistribution
+from repro.dropout.bernoulli.masks import Bernoulli
+from repro.dropout.distribution import Independent
 from repro.theory.checks import check_blocks, check_probability
 
 
 @dataclass(frozen=True)
-class LayeredDropout(MaskDistribution):
+class LayeredDropout(Independent):
     """z i.i.d. Bernoulli(θ) on the units of all hidden layers, first layer first in one vector of length Σ d_i.
 
-    Args:
-        widths: d_1 … d_L.
-        retain: θ in (0, 1), the same in every layer.
-
-    Raises:
-        ValueError: `retain` outside (0, 1), no width, or one below 1.
+    `widths` are d_1 … d_L, at least one; θ is the same in every layer.
     """
 
     widths: tuple[int, ...]
@@ -31,8 +27,7 @@ class LayeredDropout(MaskDistribution):
         if not self.widths:
             raise ValueError("widths must name at least one hidden layer, got none")
         check_probability("retain", self.retain)
-        for width in self.widths:
-            check_blocks(width, 1)
+        check_blocks(min(self.widths), 1)
 
     @cached_property
     def layers(self) -> tuple[Bernoulli, ...]:
@@ -40,16 +35,8 @@ class LayeredDropout(MaskDistribution):
         return tuple(Bernoulli(width, self.retain) for width in self.widths)
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         return (sum(self.widths),)
-
-    @property
-    def mean(self) -> Tensor:
-        return torch.cat([layer.mean for layer in self.layers])
-
-    @property
-    def covariance(self) -> Tensor:
-        return torch.block_diag(*(layer.covariance for layer in self.layers))
 
     def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.cat([layer.sample(count, generator, dtype) for layer in self.layers], -1)

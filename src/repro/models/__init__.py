@@ -1,1 +1,1 @@
-"""Deep networks: residual networks whose last layer is linear, as the theory wants it."""
+"""What is trained: one folder a kind of network, with its settings (`__init__.py`, light)."""

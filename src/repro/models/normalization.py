@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed import get_world_size
+from torch.distributed.nn.functional import all_reduce
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -31,21 +33,15 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, maps: Float[Tensor, "N c h w"]) -> Float[Tensor, "N c h w"]:
         if not self.training:
             return super().forward(maps)
-        from torch.distributed import get_world_size
-        from torch.distributed.nn.functional import all_reduce
-
         processes = get_world_size()
         mean = all_reduce(maps.mean((0, 2, 3))) / processes
         centred = maps - mean[:, None, None]
         variance = all_reduce(centred.square().mean((0, 2, 3))) / processes
         with torch.no_grad():
-            assert self.running_mean is not None
-            assert self.running_var is not None
             assert self.momentum is not None
             count = maps.numel() // maps.shape[1] * processes
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked += 1
+            self.get_buffer("running_mean").lerp_(mean, self.momentum)
+            self.get_buffer("running_var").lerp_(variance * count / (count - 1), self.momentum)
+            self.get_buffer("num_batches_tracked").add_(1)
         scale = self.weight * (variance + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]

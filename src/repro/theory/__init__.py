@@ -1,5 +1,6 @@
 """Pure functions on tensors: support norms and their proximal map, deterministic objectives, closed forms."""
 
+from repro.theory.blocks import equal_blocks
 from repro.theory.deep_linear import (
     critical_penalty,
     critical_retain,
@@ -32,6 +33,7 @@ __all__ = [
     "dropblock_objective",
     "dropconnect_objective",
     "effective_rank",
+    "equal_blocks",
     "expected_objective",
     "global_minimizer",
     "induced_penalty",

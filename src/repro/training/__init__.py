@@ -1,1 +1,1 @@
-"""Training: the batched sweep engine for linear networks and the solver for their global minimum."""
+"""How a network is trained: one folder a way, with its settings (`__init__.py`, light) and its loop."""

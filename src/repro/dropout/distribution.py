@@ -1,0 +1,98 @@
+"""Mask distributions: every dropout scheme as a random z with an exact mean and covariance.
+
+The deterministic objective of a linear network needs nothing else of a scheme than these two moments
+(``repro.theory.expected_objective``), so Dropout, DropBlock, DropConnect and Gaussian noise are instances of
+one interface and never branches in the code that trains or measures.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from repro.theory.checks import check_blocks, check_probability
+
+
+class MaskDistribution(ABC):
+    """A distribution of multiplicative masks z of shape `shape`, independent of the data.
+
+    `target` says what z multiplies: the `hidden` units (z has shape (d,)), the entries of the factor `U` (a, d)
+    or `V` (b, d) of a linear network U Vᵀ X, or the units of all hidden `layers` of a deep one. `retain` is θ: the
+    mean probability that an entry is kept, or for continuous noise the θ of the Dropout of equal variance; outside
+    (0, 1) a ValueError, like a `width` d below 1. Unless a subclass says otherwise, z has shape (d,) and mean θ.
+    """
+
+    width: int
+    retain: float
+    target: Literal["hidden", "U", "V", "layers"] = "hidden"
+
+    def __post_init__(self) -> None:
+        check_probability("retain", self.retain)
+        check_blocks(self.width, 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.width,)
+
+    @property
+    def mean(self) -> Float[Tensor, "..."]:
+        """E[z], float64, of shape `shape`; every entry is positive."""
+        return torch.full(self.shape, self.retain, dtype=torch.float64)
+
+    @property
+    @abstractmethod
+    def covariance(self) -> Float[Tensor, "n n"]:
+        """Cov[z] of the flattened mask, float64, n the number of its entries."""
+
+    @abstractmethod
+    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+        """`count` independent masks, (count, *shape), drawn from `generator` on its device."""
+
+    @cached_property
+    def relative_covariance(self) -> Float[Tensor, "n n"]:
+        """C̄_ij = C_ij / (μ_i μ_j), the covariance of z/μ."""
+        mean = self.mean.flatten()
+        return self.covariance / torch.outer(mean, mean)
+
+    @property
+    def relative_variance(self) -> Float[Tensor, "..."]:
+        """Var[z/μ] of each entry, of shape `shape`."""
+        return self.relative_covariance.diagonal().view(self.shape)
+
+    def sample_normalized(self, count: int, generator: Generator, dtype: torch.dtype) -> Tensor:
+        """Masks divided by their mean, z/μ, as the stochastic objective uses them: (count, *shape)."""
+        return self.sample(count, generator, dtype) / self.mean.to(generator.device, dtype)
+
+    def sample_moments(
+        self, count: int, size: int, generator: Generator, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "count d"], Float[Tensor, "count d d"]]:
+        """Empirical first and second moments of z/μ over `count` independent groups of `size` masks.
+
+        The gradient of the stochastic objective averaged over a group of masks is a function of these two
+        alone, which is why a step may average over many masks at almost no cost. Only for masks on hidden
+        units.
+        """
+        masks = self.sample_normalized(count * size, generator, dtype).view(count, size, -1)
+        return masks.mean(1), masks.mT @ masks / size
+
+
+class Independent(MaskDistribution):
+    """z of i.i.d. Bernoulli(θ) entries."""
+
+    @property
+    def covariance(self) -> Float[Tensor, "n n"]:
+        return self.retain * (1 - self.retain) * torch.eye(math.prod(self.shape), dtype=torch.float64)
+
+    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+        return bernoulli((count, *self.shape), self.retain, generator, dtype)
+
+
+def bernoulli(shape: tuple[int, ...], retain: float, generator: Generator, dtype: torch.dtype) -> Tensor:
+    # Uniforms are compared in float32 whatever the dtype of the masks, so that the same generator gives the
+    # same masks in float32 and float64.
+    uniform = torch.rand(shape, generator=generator, device=generator.device)
+    return (uniform < retain).to(dtype)

@@ -1,0 +1,1 @@
+"""One folder a paper: what its experiments share, and one folder an experiment."""

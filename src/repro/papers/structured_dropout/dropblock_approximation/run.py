@@ -1,0 +1,81 @@
+"""Networks under disjoint and under original DropBlock, on features and on maps, and without."""
+
+from functools import partial
+from itertools import product
+
+import pandas as pd
+from torch import nn
+
+from repro.data.images import load
+from repro.dropout import DropBlock, MaskDistribution, OverlappingDropBlock
+from repro.dropout.layers import DisjointDropBlock2d
+from repro.dropout.original_dropblock import OriginalDropBlock2d
+from repro.papers.structured_dropout import networks
+from repro.papers.structured_dropout.dropblock_approximation import PLACES, Config, differences
+from repro.pipeline.store import Result
+from repro.pipeline.system.progress import Progress
+from repro.theory import retain_probability
+
+
+def run(config: Config, progress: Progress) -> Result:
+    images = load(config.data)
+    jobs, rows = [], []
+    for seed, (place, scheme, size, retain) in product(config.seed, grid(config)):
+        masks, maps = None, None
+        if scheme != "none" and place == "features":
+            masks = _masks(scheme, config.model.width, size, retain)
+        elif scheme != "none":
+            maps = partial(_map_dropout, scheme, size, retain, config.options.map_stages)
+        jobs.append(
+            networks.Job(
+                task=networks.task(config, images, seed, masks, maps),
+                device=config.device,
+                block_size=size if place == "features" else 1,
+                monte_carlo_masks=config.options.monte_carlo_masks,
+            )
+        )
+        rows.append({"place": place, "scheme": scheme, "block_size": size, "retain": retain, "seed": seed})
+    curves = networks.train_all(jobs, config, progress).table
+    table = pd.DataFrame(rows).rename_axis("cell").reset_index()
+    final = networks.final(curves)
+    table = table.assign(**{column: final[column] for column in final})
+    return Result(table, curves, {}, _headline(table))
+
+
+def grid(config: Config) -> list[tuple[str, str, int, float]]:
+    """(place, scheme, block size, θ) of every network of one seed; without dropout once, with place "none"."""
+    cells: list[tuple[str, str, int, float]] = [("none", "none", 1, 1.0)]
+    if "features" in config.options.places:
+        for _, size, rate in config.dropout.points():
+            retain = retain_probability(rate, config.model.width, size) if config.dropout.p else rate
+            cells += [("features", scheme, size, retain) for scheme in ("disjoint", "original")]
+    if "maps" in config.options.places:
+        size, retain = config.options.map_block_size, config.options.map_retain
+        cells += [("maps", scheme, size, retain) for scheme in ("disjoint", "original")]
+    return cells
+
+
+def _masks(scheme: str, width: int, size: int, retain: float) -> MaskDistribution:
+    return (DropBlock if scheme == "disjoint" else OverlappingDropBlock)(width, size, retain)
+
+
+def _map_dropout(scheme: str, size: int, retain: float, stages: tuple[int, ...], stage: int) -> nn.Module:
+    if stage not in stages:
+        return nn.Identity()
+    return DisjointDropBlock2d(size, retain) if scheme == "disjoint" else OriginalDropBlock2d(size, retain)
+
+
+def _headline(table: pd.DataFrame) -> dict[str, float]:
+    diverged, table = float(table.diverged.sum()), table[~table.diverged]
+    found = {"test accuracy, no dropout": float(table.test_accuracy[table.scheme == "none"].mean())}
+    final = table.assign(step=0)
+    for place in (place for place in PLACES if place in set(table.place)):
+        for scheme in ("disjoint", "original"):
+            mine = table[(table.place == place) & (table.scheme == scheme)]
+            found[f"test accuracy, {scheme}, {place}"] = float(mine.test_accuracy.mean())
+            found[f"train loss, {scheme}, {place}"] = float(mine.train_loss.mean())
+        gap = differences(final, "test_accuracy")
+        gap = gap.difference[gap.place == place]
+        found[f"disjoint - original, test accuracy, {place}"] = float(gap.mean())
+        found[f"its standard error over seeds, {place}"] = float(gap.sem()) if len(gap) > 1 else float("nan")
+    return found | {"diverged networks": diverged}

@@ -1,0 +1,280 @@
+"""What the deep experiments share: networks trained side by side, each measured along its training."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
+from math import inf, isfinite, nan
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+import pandas as pd
+from lightning_fabric import Fabric
+
+from repro.data.images import Images
+from repro.dropout.distribution import MaskDistribution
+from repro.models.resnet.build import MapDropout
+from repro.papers.structured_dropout.settings import DeepConfig
+from repro.pipeline.settings import implementation
+from repro.pipeline.store import Piece, Run, source_hash
+from repro.pipeline.system import distributed, threads
+from repro.pipeline.system.errors import UserError
+from repro.pipeline.system.progress import Progress
+from repro.pipeline.system.signals import children_ignore_ctrl_c
+from repro.training.monte_carlo import monte_carlo
+from repro.training.network import measurement
+from repro.training.network.loop import Row, Task, fabric_of, fit
+from repro.training.network.measurement import Network
+from repro.training.network.shares import shares
+from repro.training.sweep.noise import Cell, noise_of
+
+Advance = Callable[[int], object]
+POLL = 0.2  # seconds between two looks at what the processes have done
+ARRAYS = ("singular_values", "block_norms")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network: what to train, and how it is measured.
+
+    Attributes:
+        task: what to train.
+        device: `cpu` or `cuda`.
+        block_size: of the blocks whose balance is measured.
+        monte_carlo_masks: that each measurement of the stochastic objective averages over.
+    """
+
+    task: Task
+    device: str
+    block_size: int
+    monte_carlo_masks: int
+
+
+class Trained(NamedTuple):
+    """What became of a job: its rows, one an epoch; the final spectrum and block norms ‖U_i g_i(X)‖_F."""
+
+    rows: list[Row]
+    singular_values: np.ndarray
+    block_norms: np.ndarray
+
+
+def task(
+    config: DeepConfig, images: Images, seed: int, masks: MaskDistribution | None, map_dropout: MapDropout | None = None
+) -> Task:
+    """What a cell trains: the configuration's network from the cell's seed."""
+    build = cast(Callable[..., Network], implementation(config.model, "build"))
+    return Task(
+        build=partial(build, config.model, images.train.images.shape[1], images.classes, seed, map_dropout),
+        images=images,
+        training=config.training,
+        seed=seed,
+        masks=masks,
+        crop_padding=config.data.crop_padding,
+        flip=config.data.flip,
+    )
+
+
+def train_all(jobs: Sequence[Job], config: DeepConfig, progress: Progress) -> Piece:
+    """Train all networks, on a CPU several at a time in processes of their own; in parts where a launcher cuts them.
+
+    Every epoch leaves a checkpoint under `results/checkpoints/`; the same command goes on from there, with the same
+    numbers. Whoever records the run removes them.
+
+    Returns:
+        The curves, `cell` the position in `jobs` and `step` the epoch; of each network the final `singular_values` and
+        the `block_norms` ‖U_i g_i(X)‖_F, filled up with NaN.
+
+    Raises:
+        UserError: batches larger than the training set.
+    """
+    count, batch = len(jobs[0].task.images.train), config.training.batch_size
+    if batch > count:
+        raise UserError(f"training.batch_size={batch}: must be at most {count}, the training images")
+    run, code = Run(config), source_hash()
+    jobs = [
+        replace(job, task=replace(job.task, checkpoint=run.checkpoints / f"{number}.pt", code=code))
+        for number, job in enumerate(jobs)
+    ]
+
+    def work(start: int, stop: int) -> Piece:
+        return _train_some(jobs[start:stop], start, run.checkpoints, config, progress)
+
+    return run.parts.each(work, len(jobs))
+
+
+def _train_some(jobs: Sequence[Job], first: int, folder: Path, config: DeepConfig, progress: Progress) -> Piece:
+    """`train_all` on the networks number `first` and following, whose checkpoints are in `folder`."""
+    started = time.monotonic()
+    resumed = len(list(folder.glob("*.pt"))) if folder.is_dir() else 0
+    if resumed:
+        progress.say(f"going on from the checkpoints of {resumed} networks in {folder}")
+    processes, cores = shares(config, config.training, len(jobs))
+    count, batch = len(jobs[0].task.images.train), config.training.batch_size
+    total = len(jobs) * (count // batch * batch) * config.training.epochs
+    with progress.phase(f"{len(jobs)} networks, images", total=total) as bar:
+        done = 0
+
+        def advance(images: int) -> None:
+            nonlocal done
+            done += images
+            bar.advance(images)
+
+        if processes == 1:
+            trained = [_train(job, cores, advance) for job in jobs]
+        else:
+            trained = _side_by_side(jobs, processes, cores, advance)
+    seconds = time.monotonic() - started
+    progress.say(f"{done / seconds:,.0f} images/s on {processes} × {cores} threads, {config.device}")
+    rows: list[Row] = []
+    for number, network in enumerate(trained, first):
+        rows += [{"cell": number, "step": int(row["epoch"])} | row for row in network.rows]
+        if network.rows and not isfinite(network.rows[-1]["deterministic"]):  # other processes than the first have none
+            progress.say(f"network {number} diverged, and was stopped after epoch {network.rows[-1]['epoch']:.0f}")
+    table = pd.DataFrame(rows).drop(columns="epoch", errors="ignore")
+    return Piece(table, {name: _padded([getattr(network, name) for network in trained]) for name in ARRAYS})
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    longest = max(map(len, rows))
+    return np.stack([np.pad(row, (0, longest - len(row)), constant_values=nan) for row in rows])
+
+
+def _train(job: Job, cores: int, advance: Advance) -> Trained:
+    fabric = fabric_of(job.task.training, job.device)
+    with threads.torch_threads(cores):
+        # A progress bar cannot cross into spawned processes; a partial because `launch` walks through arguments
+        # and rebuilds the dataclasses among them.
+        here = fabric.world_size == 1 or distributed.started() is not None
+        advance = advance if here else _nowhere
+        return fabric.launch(partial(_train_here, job=job, advance=advance))
+
+
+def _nowhere(images: int) -> None:
+    pass
+
+
+def _train_here(fabric: Fabric, job: Job, advance: Advance) -> Trained:
+    measure = Measurement(job, str(fabric.device))
+    rows = fit(fabric, job.task, measure, advance)
+    return Trained(rows, measure.singular_values, measure.block_norms)
+
+
+class Measurement:
+    """Measures a network and remembers the arrays of the last time.
+
+    A row has, all objectives in units of ‖Y‖²: `data_fit`; `deterministic` and `monte_carlo` ± `standard_error`, the
+    objective's expectation and sample mean on the same features; `remeasured`, see `monte_carlo`;
+    `penalty`; the numbers of `repro.training.network.measurement.balance`; `train_accuracy` and `test_accuracy`.
+    """
+
+    def __init__(self, job: Job, device: str) -> None:
+        self.job = job
+        self.images = job.task.images.to(device)
+        self.singular_values = self.block_norms = np.empty(0)
+
+    def __call__(self, epoch: int, network: Network) -> Row:
+        task = self.job.task
+        seen = measurement.look(network, self.images, self.images.train)
+        energy, misfit = seen.problem.energy, measurement.data_fit(seen)
+        row = {"data_fit": misfit / energy, "deterministic": misfit / energy, "penalty": 0.0}
+        if not isfinite(energy + misfit):
+            return self._diverged(len(seen.head))
+        if task.masks is not None:
+            cell = Cell(task.masks, task.seed)
+            noise = noise_of(seen.problem, [cell])
+            U = seen.head[None]
+            V = U.new_zeros(U.shape[-1], U.shape[-1]).fill_diagonal_(1)[None]  # a deep network is U I g(X)
+            expected = noise.objective(U, V)
+            generator = cell.generator(f"measurement {epoch}", seen.head.device)
+            losses = partial(noise.sampled_objective, U, V, [generator])
+            mean, error, again = monte_carlo(losses, expected, self.job.monte_carlo_masks)
+            row |= {
+                "deterministic": float(expected) / energy,
+                "penalty": (float(expected) - misfit) / energy,
+                "monte_carlo": float(mean) / energy,
+                "standard_error": float(error) / energy,
+                "remeasured": float(again),
+            }
+        self.singular_values = measurement.singular_values(seen).cpu().numpy()
+        self.block_norms = measurement.block_norms(seen, self.job.block_size).cpu().numpy()
+        test = measurement.look(network, self.images, self.images.test)
+        return (
+            row
+            | measurement.balance(seen, self.job.block_size)
+            | {"train_accuracy": seen.accuracy, "test_accuracy": test.accuracy}
+        )
+
+    def _diverged(self, classes: int) -> Row:
+        """The row of a network that is no longer finite: the grid's other networks go on."""
+        self.singular_values, self.block_norms = np.full(classes, nan), np.full(1, nan)
+        names = ("data_fit", "deterministic", "penalty", "imbalance", "tightness", "effective_rank")
+        return dict.fromkeys((*names, "train_accuracy", "test_accuracy"), nan)
+
+
+# ---------------------------------------------------------------------- processes
+
+
+def _side_by_side(jobs: Sequence[Job], processes: int, cores: int, advance: Advance) -> list[Trained]:
+    """The jobs in `processes` spawned processes, the longest first come, in the order of `jobs`."""
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    shown = 0
+    with ProcessPoolExecutor(processes, context, _begin, (counter,)) as pool:
+        with children_ignore_ctrl_c():
+            futures = [pool.submit(_train_in_process, job, cores) for job in jobs]
+        waiting = set(futures)
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
+                advance(counter.value - shown)
+                shown = counter.value
+                for future in finished:
+                    future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+    return [future.result() for future in futures]
+
+
+_counter: "Synchronized[int] | None" = None
+
+
+def _begin(counter: "Synchronized[int]") -> None:
+    """A process of the pool: count into `counter`, and do not outlive a killed parent."""
+    global _counter
+    _counter = counter
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _train_in_process(job: Job, cores: int) -> Trained:
+    counter = _counter
+    assert counter is not None
+
+    def advance(images: int) -> None:
+        with counter.get_lock():
+            counter.value += images
+
+    return _train(job, cores, advance)
+
+
+def final(curves: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each cell, and whether the cell `diverged`: its loss or its objective is not finite."""
+    last = curves.drop_duplicates("cell", keep="last").drop(columns=["cell", "step"]).reset_index(drop=True)
+    numbers = last[["train_loss", "deterministic"]]
+    return last.assign(diverged=(numbers.isna() | numbers.isin([inf, -inf])).any(axis=1))

@@ -1,0 +1,45 @@
+"""What this paper's experiments take: a grid of noise on a linear network, or on the last layer of a residual one."""
+
+from pydantic import model_validator
+
+from repro.data.settings import ImageSettings, LinearSettings
+from repro.dropout.settings import Dropout
+from repro.models.linear import Settings as LinearNetwork
+from repro.models.resnet import Settings as ResidualNetwork
+from repro.pipeline.settings import Config, Count, Found, Section
+from repro.training.network import Settings as NetworkTraining
+from repro.training.sweep import Settings as SweepTraining
+
+
+class LinearConfig(Config):
+    data: Found[LinearSettings]
+    model: Found[LinearNetwork]
+    dropout: Dropout
+    training: Found[SweepTraining]
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> "LinearConfig":
+        self.dropout.fit(self.model.width)
+        return self
+
+    @property
+    def cells(self) -> int:
+        return len([*self.dropout.points()]) * len(self.seed)
+
+
+class DeepConfig(Config):
+    data: Found[ImageSettings]
+    model: Found[ResidualNetwork]
+    dropout: Dropout
+    training: Found[NetworkTraining]
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> "DeepConfig":
+        self.dropout.fit(self.model.width)
+        return self
+
+
+class MonteCarlo(Section):
+    """`monte_carlo_masks`: masks that each measurement of the stochastic objective averages over."""
+
+    monte_carlo_masks: Count = 16384

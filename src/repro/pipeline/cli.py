@@ -1,0 +1,131 @@
+"""What every script does around its work: the exit codes, and one line for a user's mistake.
+
+0: done. 1: our mistake, with a traceback. 2: a mistake in the command. 3: no fault of either (disk, memory). 130 and
+143: Ctrl-C and SIGTERM. All but the traceback are one line.
+"""
+
+import argparse
+import importlib
+import io
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from omegaconf import OmegaConf
+
+from repro.pipeline.composition import conf, help
+from repro.pipeline.system import signals
+from repro.pipeline.system.errors import Misfortune, UserError, disk_is_full, say
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Runs `work` and returns the exit code."""
+    os.environ["MPLBACKEND"] = "agg"  # nothing is shown in windows, and a mistyped one would stop Matplotlib
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show θ
+    try:
+        with signals.stoppable():
+            _check_environment()
+            return work() or 0
+    except UserError as mistake:
+        say(mistake)
+        return 2
+    except Misfortune as misfortune:
+        say(misfortune)
+        return 3
+    except KeyboardInterrupt as stopped:
+        signals.end_children()
+        signals.say()
+        return getattr(stopped, "code", 130)
+    except BrokenPipeError:  # `run.py --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if disk_is_full(error):
+            say(Misfortune("the disk is full; free some space, then the same command goes on from here"))
+            return 3
+        traceback.print_exc()
+        return 1
+
+
+def _check_environment() -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        value = os.environ.get(name, "1")
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", value.strip()):
+            raise UserError(f"{name}={value} in the environment: must be a whole number of at least 1")
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError("the working directory no longer exists; change to one that does") from None
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """Hydra's flags and the overrides, in any order.
+
+    Raises:
+        UserError: for an unknown flag, or a --config-dir that is no folder.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists the flags")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(arguments)
+    args.extra = Path(args.config_dir) if args.config_dir else None
+    if args.extra and not args.extra.is_dir():
+        raise UserError(f"--config-dir={args.extra}: there is no such folder")
+    return args
+
+
+def run(hydra_app: Callable[[], None], arguments: list[str] | None = None) -> int:
+    """`scripts/run.py`: one job, or with -m several. All configurations are checked before the first runs.
+
+    `hydra_app` is the script's `@hydra.main` function, for --info and --shell-completion.
+    """
+    return guarded(lambda: _run(hydra_app, sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(hydra_app: Callable[[], None], arguments: list[str]) -> int:
+    args = parsed(arguments)
+    if args.help:
+        print(help.page(args.overrides, extra=args.extra))
+        return 0
+    if args.cfg == "job":
+        print(OmegaConf.to_yaml(conf.shown(args.overrides, args.extra), resolve=bool(args.resolve)), end="")
+        return 0
+    if args.hydra_help or args.cfg or args.info or args.shell_completion:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions through, to be put into one line here
+        with conf.explained(args.overrides, args.extra):
+            hydra_app()
+        return 0
+    if refused := next((flag for flag in _NOT_OURS if getattr(args, flag, None)), None):
+        raise UserError(f"--{refused.replace('_', '-')} is not supported here")
+    # by name, and here: pandas and all that, for which the page of --help does not wait
+    commands = importlib.import_module("repro.pipeline.execution.commands")
+    return int(commands.run(args.overrides, args.extra, multirun=args.multirun))
+
+
+_NOT_OURS = ("config_path", "config_name", "experimental_rerun", "resolve", "package")
+
+
+def over_all(
+    work: Callable[[Sequence[str], Path | None], int], description: str | None, arguments: list[str] | None = None
+) -> int:
+    """A script that takes overrides for all experiments: its own --help, else work(overrides, --config-dir)."""
+
+    def start() -> int:
+        args = parsed(sys.argv[1:] if arguments is None else arguments)
+        if args.help:
+            print(f"{description}\nKeys and values: python scripts/run.py --help")
+            return 0
+        return work(args.overrides, args.extra)
+
+    return guarded(start)

@@ -1,0 +1,328 @@
+"""What lies in `conf/`, and what it composes to with the overrides of a command line, by Hydra.
+
+Imports next to nothing, so that `--help` and a mistyped key are answered at once.
+"""
+
+import ctypes
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from repro.pipeline.composition import wording
+from repro.pipeline.composition.wording import dotted_keys, nearest
+from repro.pipeline.system.errors import UserError
+
+CONF = Path(__file__).resolve().parents[4] / "conf"
+SCALES = ("smoke", "cpu", "gpu")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+# ---------------------------------------------------------------------- what there is to run
+
+
+def experiments(conf: Path = CONF) -> dict[str, str]:
+    """Every experiment's name and title, in the order of the numbers that titles end with, as in `(E1)`."""
+    titles = {path.stem: _stated("title", path) for path in sorted((conf / "experiment").glob("*.yaml"))}
+
+    def number(item: tuple[str, str]) -> int:
+        found = re.search(r"\(E(\d+)\)$", item[1])
+        return int(found[1]) if found else sys.maxsize
+
+    return dict(sorted(titles.items(), key=number))
+
+
+def papers(conf: Path = CONF) -> dict[str, list[str]]:
+    """The papers that the experiments reproduce, and the names of each one's experiments; the main paper first."""
+    main = _stated("paper", CONF / "config.yaml")
+    found: dict[str, list[str]] = {main: []}
+    for name in experiments(conf):
+        found.setdefault(_stated("paper", conf / "experiment" / f"{name}.yaml") or main, []).append(name)
+    return found
+
+
+def _stated(key: str, path: Path) -> str:
+    """The text that a file gives a top-level key, without composing it; empty where it gives none."""
+    found = re.search(rf"^{key}:\s*(.+?)\s*(?:\s#.*)?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1].strip("\"'") if found else ""
+
+
+def _experiment_lines() -> str:
+    titles = experiments()
+    width = max(map(len, titles), default=0)
+    lines = []
+    for paper, names in papers().items():
+        lines += [f"  {paper}", *(f"    {name:<{width}}  {titles[name]}" for name in names)]
+    # the text goes through string.Template: a dollar would be taken for a placeholder
+    return "\n".join(lines).replace("$", "$$")
+
+
+# ---------------------------------------------------------------------- hardware
+
+
+@cache
+def cuda_is_usable() -> bool:
+    """Whether NVIDIA's driver is there and shows a GPU; asks the driver itself, since importing torch only to
+    learn that there is none takes seconds."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int()
+        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    except (OSError, AttributeError):
+        return False
+
+
+def resolved_scale(scale: object) -> str:
+    """`auto` by hardware, any other scale itself."""
+    if scale == "auto":
+        return "gpu" if cuda_is_usable() else "cpu"
+    if scale not in SCALES:
+        raise UserError(f"scale={scale}: must be one of auto, {', '.join(SCALES)}")
+    return str(scale)
+
+
+def resolved_device(device: object, elsewhere: bool = False) -> str:
+    """`auto` by hardware; a device that is not there is a `UserError`, unless the run is to be `elsewhere`."""
+    if device not in DEVICES:
+        raise UserError(f"device={device}: must be one of {', '.join(DEVICES)}")
+    if device == "cuda" and not elsewhere and not cuda_is_usable():
+        raise UserError("device=cuda: no usable NVIDIA GPU here; allowed: auto, cpu")
+    if device == "auto":
+        return "cuda" if cuda_is_usable() else "cpu"
+    return str(device)
+
+
+def _at_scale(*values: object, _root_: DictConfig) -> object:
+    """`${at_scale:a,b,c}`: a at scale smoke, b at cpu, c at gpu."""
+    if len(values) != len(SCALES):
+        raise ValueError(f"${{at_scale:...}} takes 3 values (smoke, cpu, gpu), got {len(values)}")
+    value = values[SCALES.index(resolved_scale(_root_.scale))]
+    return OmegaConf.create(value) if isinstance(value, list) else value  # a plain list cannot be resolved in place
+
+
+def _cifar10_or(other: str, root: str, download: bool) -> str:
+    """`${cifar10_or:mnist5k,${data.root},${data.download}}`: cifar10 where its files are or may be fetched."""
+    return "cifar10" if download or (Path(root) / "cifar-10-batches-py").is_dir() else other
+
+
+OmegaConf.register_new_resolver("at_scale", _at_scale, replace=True)
+OmegaConf.register_new_resolver("cifar10_or", _cifar10_or, replace=True)
+OmegaConf.register_new_resolver("experiments", _experiment_lines, replace=True)
+
+
+# ---------------------------------------------------------------------- composing
+
+
+# Groups that are taken whole when they are named on the command line.
+CHOSEN_WHOLE = ("data", "model", "dropout", "training")
+
+# ValueError: data=3, and bytes that are no text. Reading a file may fail in any way that YAML has.
+NOT_COMPOSED = (HydraException, OmegaConfBaseException, ValueError, OSError, yaml.YAMLError)
+
+
+def compose_all(overrides: Sequence[str], extra: Path | None, *, return_hydra_config: bool = False) -> DictConfig:
+    """Hydra over `conf/`, and after it over the folder `extra` where there is one. A group that `overrides` name wins
+    over what an experiment's file says of that group, with every key that the option's own file sets.
+
+    Of the experiment's other keys those stay that the option takes: its grid, not the kind of what it replaces.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        searchpath = [f"hydra.searchpath=['file://{extra.resolve()}']"] if extra else []
+        config = compose("config", [*searchpath, *overrides], return_hydra_config=return_hydra_config)
+    given = _parsed(overrides)
+    typed = [override.key_or_group for override in given]
+    for override in given:
+        if override.key_or_group in CHOSEN_WHOLE and isinstance(override.value(), str):
+            _exchange(config, override.key_or_group, str(override.value()), typed, extra)
+    return config
+
+
+def _exchange(config: DictConfig, group: str, name: str, typed: Sequence[str], extra: Path | None) -> None:
+    """Gives `config[group]` what the option `name` sets, but for the keys that were `typed`."""
+    own, inherited = _option(group, name, extra)
+    default = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8")).get(group) or {}
+    with open_dict(config):
+        for key in list(config[group]):
+            if key not in {*own, *inherited, *default} and f"{group}.{key}" not in typed:
+                del config[group][key]
+        for key, value in own.items():
+            if f"{group}.{key}" not in typed:
+                config[group][key] = value
+
+
+def _option(group: str, name: str, extra: Path | None = None) -> tuple[dict[str, object], dict[str, object]]:
+    """What the file of an option sets itself, and what it inherits through its list of defaults, unresolved."""
+    *bases, own = (yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in files_of(group, name, extra))
+    own.pop("defaults", None)
+    return own, {key: value for base in bases for key, value in base.items() if key != "defaults"}
+
+
+def files_of(group: str, name: str, extra: Path | None = None) -> list[Path]:
+    """The file of an option, after those from which it inherits through its list of defaults."""
+    places = [conf / group / f"{name}.yaml" for conf in (CONF, extra) if conf]  # in Hydra's order
+    path = next((place for place in places if place.is_file()), places[0])
+    found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    bases = [base for base in found.get("defaults", []) if isinstance(base, str) and base != "_self_"]
+    return [*(file for base in bases for file in files_of(group, base, extra)), path]
+
+
+def options_with(group: str, key: str, values: Sequence[str]) -> list[str]:
+    """The options of a group, of those that come with the code, whose `key` may be one of `values`."""
+    found = []
+    for name in groups(None)[group]:
+        own, inherited = _option(group, name)
+        words = set(re.findall(r"[\w.]+", str((inherited | own).get(key))))
+        if words & set(values):
+            found.append(name)
+    return found
+
+
+def groups(extra: Path | None) -> dict[str, list[str]]:
+    """Every config group and the names of its files."""
+    found: dict[str, set[str]] = {}
+    for conf in (conf for conf in (CONF, extra) if conf):
+        for path in (*conf.glob("*/*.yaml"), *conf.glob("hydra/launcher/*.yaml")):
+            if not path.stem.startswith("_"):  # what several options share
+                found.setdefault(path.parent.relative_to(conf).as_posix(), set()).add(path.stem)
+    return {group: sorted(names) for group, names in sorted(found.items())}
+
+
+def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]:
+    """The overrides of each job: one, or with `multirun` every combination of the values between commas.
+
+    Raises:
+        UserError: an override that is not `key=value`, or values between commas without `multirun`.
+    """
+    parsed = _parsed(overrides)
+    for override in parsed:
+        if is_launchers(override.input_line):
+            raise UserError(f"{override.input_line}: only runs have a launcher")
+        if (override.package or override.key_or_group.split(".")[0].split("/")[0]) == "hydra":
+            raise UserError(f"{override.input_line}: Hydra's own settings cannot be changed here")
+        if override.is_sweep_override() and not multirun:
+            key, values = override.get_key_element(), ",".join(override.sweep_string_iterator())
+            hint = "" if (CONF / key).is_dir() else f", or {key}=[{values}] for one run over all"
+            raise UserError(f"{override.input_line}: several values need -m for a run each{hint}")
+    if not multirun:
+        return [list(overrides)]
+    try:
+        return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    except HydraException as error:
+        raise UserError(_first_line(error)) from None
+
+
+def is_launchers(override: str | None) -> bool:
+    """Whether an override chooses or sets a launcher, and so is no part of a run's configuration."""
+    return bool(override) and str(override).lstrip("+~").startswith(("hydra/launcher=", "hydra.launcher."))
+
+
+def launcher(overrides: Sequence[str], *, extra: Path | None = None) -> dict[str, object] | None:
+    """What `hydra/launcher=NAME hydra.launcher.key=value` compose to; None where they leave Hydra's `basic`."""
+    chosen = [text for text in overrides if is_launchers(text)]
+    if not chosen or chosen == ["hydra/launcher=basic"]:
+        return None
+    with explained(chosen, extra):
+        return plain(compose_all(chosen, extra, return_hydra_config=True).hydra.launcher)
+
+
+def composed(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool = False) -> dict[str, object]:
+    """The composed configuration as plain dicts, with scale, device and all interpolations resolved."""
+    with explained(overrides, extra):
+        config = compose_all(overrides, extra)
+        if OmegaConf.is_missing(config, "name"):
+            known = ", ".join(experiments()) or "(none in conf/experiment)"
+            raise UserError(f"no experiment named; add experiment=NAME, one of {known}")
+        config.scale = resolved_scale(config.get("scale"))
+        config.device = resolved_device(config.get("device"), elsewhere)
+        return plain(config)
+
+
+def shown(overrides: Sequence[str], extra: Path | None = None) -> DictConfig:
+    """What `--cfg job` shows."""
+    with explained(overrides, extra):
+        return compose_all(overrides, extra)
+
+
+def plain(config: DictConfig) -> dict[str, object]:
+    """A composed configuration as dicts, lists and values, all interpolations resolved."""
+    raw = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return {str(key): value for key, value in raw.items()} if isinstance(raw, dict) else {}
+
+
+@contextmanager
+def explained(overrides: Sequence[str], extra: Path | None = None) -> Iterator[None]:
+    """Tells Hydra's errors over `overrides` in one line."""
+    try:
+        yield
+    except NOT_COMPOSED as error:
+        raise _mistake(error, overrides, extra) from error
+
+
+def _mistake(error: Exception, overrides: Sequence[str], extra: Path | None) -> UserError:
+    """Which of `overrides` is wrong and what is allowed instead."""
+    options = groups(extra)
+    chosen: list[str] = []
+    try:
+        given = _parsed(overrides)
+        for override in given:
+            if (allowed := options.get(override.key_or_group)) is None:
+                continue
+            if (value := override.value()) not in allowed:
+                near = nearest(value, allowed) if isinstance(value, str) else ""
+                named = f"{override.key_or_group}={wording.shown(value)}"
+                return UserError(f"{named}: must be one of {', '.join(allowed)}{near}")
+            chosen.append(str(override.input_line))
+        known = _known_keys(chosen, extra)
+        for override in given:
+            key = override.key_or_group
+            if not override.is_add() and key not in known and key not in options:
+                near = nearest(key, [*known, *options]) or "; --help lists all keys"
+                return UserError(f"{override.input_line}: unknown key {key}{near}")
+    except UserError as mistake:
+        return mistake
+    except NOT_COMPOSED:  # the files themselves do not compose
+        for path in sorted(extra.glob("**/*.yaml")) if extra else ():
+            try:
+                OmegaConf.load(path)
+            except NOT_COMPOSED as reason:
+                return UserError(f"{path}: cannot be read as YAML ({' '.join(str(reason).split())})")
+    return UserError(_first_line(error))
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            reason = "the value cannot be read" if "=" in text else "not an override"
+            raise UserError(f"{text}: {reason}; an override is key=value, as in seed=3") from error
+    return parsed
+
+
+def _known_keys(overrides: list[str], extra: Path | None) -> list[str]:
+    config = compose_all(overrides, extra, return_hydra_config=True)
+    launcher = {"hydra": {"launcher": OmegaConf.to_container(config.hydra.launcher, resolve=False)}}
+    with open_dict(config):
+        del config["hydra"]
+    return list(dotted_keys(launcher)) + list(dotted_keys(OmegaConf.to_container(config, resolve=False)))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error) or (str(error.__cause__) if error.__cause__ else "") or type(error).__name__
+    first, *rest = text.strip().splitlines()
+    return f"{first} {rest[0]}" if first.endswith(":") and rest else first

@@ -1,0 +1,36 @@
+"""Keys and values in the words of a message."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+
+def dotted_keys(raw: object, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all values in nested dicts, inner nodes included."""
+    if isinstance(raw, Mapping):
+        for key, value in raw.items():
+            yield f"{prefix}{key}"
+            yield from dotted_keys(value, f"{prefix}{key}.")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """ "; did you mean …?" for a near miss, else nothing. The last part of a dotted key counts by itself too:
+    `block_sise` finds `dropout.block_size`."""
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.85):
+        return f"; did you mean {near[0]}?"
+    tails = {key.rpartition(".")[2]: key for key in reversed(known)}
+    if near := difflib.get_close_matches(name.rpartition(".")[2], list(tails), n=1, cutoff=0.7):
+        return f"; did you mean {tails[near[0]]}?"
+    return ""
+
+
+def shown(value: object) -> str:
+    """A value as one would type it."""
+    if isinstance(value, str) and value and not re.fullmatch(r"[\d.+-]+", value):
+        return value
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

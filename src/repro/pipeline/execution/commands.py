@@ -1,0 +1,91 @@
+"""What the scripts do with their overrides."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from repro.pipeline.composition import conf
+from repro.pipeline.execution import launchers, runner
+from repro.pipeline.execution.launchers import Launcher
+from repro.pipeline.settings import Config
+from repro.pipeline.settings.config import announce, load
+from repro.pipeline.store import Run
+from repro.pipeline.system.errors import UserError
+
+
+def run(overrides: Sequence[str], extra: Path | None, *, multirun: bool) -> int:
+    """`scripts/run.py`."""
+    launcher, rest = _launcher(overrides, extra)
+    jobs = conf.jobs(rest, multirun=multirun)
+    runs = [_job(job, extra, launcher) for job in jobs]
+    announce([run.config for run in runs], overrides)
+    if runs[0].config.estimate:
+        return int(runner.heavy("estimate").say_all(runs))
+    if launcher is not None:
+        found = runner.heavy("spread").execute_all(runs, launcher)
+        wrong = [(job, text) for job, text in zip(jobs, found, strict=True) if isinstance(text, str)]
+        for job, text in wrong:
+            print(f"failed: {' '.join(job)}\n{text}", file=sys.stderr)
+        return 1 if wrong else 0
+
+    def attempt(item: tuple[int, Run], wait: bool) -> None:
+        number, run = item
+        if len(jobs) > 1:
+            print(f"[{number}/{len(jobs)}] {' '.join(jobs[number - 1])}", flush=True)
+        runner.execute(run, wait=wait)
+
+    runner.one_after_another(list(enumerate(runs, 1)), attempt)
+    return 0
+
+
+def plan(overrides: Sequence[str], extra: Path | None = None, *, launcher: Launcher | None = None) -> list[Run]:
+    """The runs that `overrides` ask for: of every experiment, or of those of `experiment=a,b`. Says which scale.
+
+    Raises:
+        UserError: where an override does not fit an experiment, naming it; nothing has run by then.
+    """
+    named = any(text.split("=")[0] == "experiment" for text in overrides)
+    every = f"experiment={','.join(conf.experiments(extra or conf.CONF))}"
+    jobs = conf.jobs([*([] if named else [every]), *overrides], multirun=True)
+    runs: list[Run] = []
+    mistakes: dict[str, list[str]] = {}
+    for job in jobs:
+        try:
+            runs.append(_job(job, extra, launcher))
+        except UserError as mistake:
+            name = next(text.partition("=")[2] for text in job if text.startswith("experiment="))
+            mistakes.setdefault(str(mistake), []).append(name)
+    if mistakes:
+        lines = [f"{text} (in {', '.join(names)})" if not named else text for text, names in mistakes.items()]
+        raise UserError("; ".join(lines))
+    announce([run.config for run in runs], overrides)
+    return runs
+
+
+def reproduce_all(overrides: Sequence[str], extra: Path | None) -> int:
+    """`scripts/reproduce_all.py`."""
+    launcher, rest = _launcher(overrides, extra)
+    runs = plan(rest, extra, launcher=launcher)
+    if runs[0].config.estimate:
+        return int(runner.heavy("estimate").say_all(runs))
+    return int(runner.heavy("reproduce").reproduce_all(runs, launcher))
+
+
+def again(job: Sequence[str], config: Config, extra: Path | None = None) -> str:
+    """What to type to make the record of `config` again, on any machine: with the scale picked, unforced."""
+    flags = ["--config-dir", str(extra)] if extra else []
+    kept = [text for text in job if text.split("=")[0] not in ("force", "estimate", "scale")]
+    return shlex.join(["python", "scripts/run.py", *flags, *kept, f"scale={config.scale}"])
+
+
+def _job(job: Sequence[str], extra: Path | None, launcher: Launcher | None) -> Run:
+    config = load(job, extra=extra, elsewhere=launcher is not None and launcher.elsewhere)
+    return Run(config, again(job, config, extra))
+
+
+def _launcher(overrides: Sequence[str], extra: Path | None) -> tuple[Launcher | None, list[str]]:
+    """The launcher that some of `overrides` choose, and the others."""
+    raw = conf.launcher(overrides, extra=extra)
+    rest = [text for text in overrides if not conf.is_launchers(text)]
+    return None if raw is None else launchers.validated(raw), rest

@@ -1,0 +1,85 @@
+"""Makes a run's record: the experiment runs, is tracked, recorded and drawn."""
+
+import contextlib
+import time
+
+import torch
+
+from repro.pipeline.execution import tracking
+from repro.pipeline.experiment import experiment
+from repro.pipeline.presentation.drawing import draw, redraw_if_needed
+from repro.pipeline.settings import Config
+from repro.pipeline.store import Record, Result, Run, parts
+from repro.pipeline.store.misfortunes import misfortunes
+from repro.pipeline.system import distributed, locks
+from repro.pipeline.system.errors import UserError
+from repro.pipeline.system.progress import Progress
+from repro.pipeline.system.threads import torch_threads
+
+__all__ = ["compute", "help", "make", "make_part", "redraw_if_needed"]
+
+
+def make(run: Run, quiet: bool) -> Record:
+    """Runs, records, draws; for the holder of the claim."""
+    config = run.config
+    print(f"{config.name}: {config.title}", flush=True)
+    _check(config)
+    experiment(config).check()
+    with tracking.start(
+        config.tracking,
+        name=f"{config.name}-{run.place.fingerprint}",
+        config=config.plain(),
+        group=config.name,
+        tags=[config.name, config.scale, config.device],
+        directory=config.results,
+    ) as tracked:
+        computing = time.monotonic()
+        result = compute(config, Progress(config.name, quiet=quiet))
+        durations = {"run": time.monotonic() - computing}
+        if spent := run.parts.spent():
+            durations["parts"] = spent
+        record = run.write(result, durations)
+        figures = draw(run, record, record.figures)
+        tracked.log_curves(result.cells, result.curves)
+        tracked.summary(result.headline)
+        tracked.log_figures(figures)
+    return record
+
+
+def compute(config: Config, progress: Progress) -> Result:
+    """What the experiment measures, on one thread of torch but where it takes more itself: what the process did
+    before, and on how many threads it does it, leaves the numbers of linear networks the same to the bit."""
+    with torch_threads(1):
+        return experiment(config).run(config, progress)
+
+
+def make_part(run: Run, part: parts.Part) -> None:
+    """Computes one part of a run's grid and leaves it for the run that puts them together.
+
+    Who wants a part that another process is at waits for it, and has nothing left to do.
+    """
+    with misfortunes(run.config), locks.hold(run.parts.lock(part)):
+        if part in run.parts.stored():
+            return
+        with parts.only(part):
+            _share(run.config)
+
+
+def help(run: Run) -> Record:
+    """The share of a data-parallel run that a process other than the first has: it trains, the first one records."""
+    _share(run.config)
+    return Record(run.place.path)
+
+
+def _share(config: Config) -> None:
+    """What this process computes of a run that another one completes."""
+    _check(config)
+    with contextlib.suppress(parts.Done):
+        compute(config, Progress(config.name, quiet=True))
+        raise AssertionError(f"{config.module} does not compute in parts")
+
+
+def _check(config: Config) -> None:
+    distributed.check(*config.training.layout)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: this PyTorch cannot use the GPU; allowed: cpu")

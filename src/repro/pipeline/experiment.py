@@ -1,0 +1,60 @@
+"""An experiment as the pipeline sees it: what is claimed, how it runs, how it is shown.
+
+It is a package with a light `__init__`, `run.py` and `figures.py`, or one module of the user's with the functions `run`
+and `figures`; the two are imported when they are called.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import cast
+
+from repro.pipeline.claims import Claim
+from repro.pipeline.settings import Config
+from repro.pipeline.settings.config import module_of
+from repro.pipeline.settings.groups import function
+from repro.pipeline.store import Record, Result
+from repro.pipeline.system.progress import Progress
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a module that was found by name says and does."""
+
+    module: ModuleType
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """Those that it states, none where it states none."""
+        return tuple(getattr(self.module, "CLAIMS", ()))
+
+    @property
+    def captions(self) -> Mapping[str, str]:
+        """What to look for in each figure."""
+        return cast(Mapping[str, str], getattr(self.module, "CAPTIONS", {}))
+
+    @property
+    def about(self) -> str:
+        """Its docstring after the first paragraph."""
+        return (self.module.__doc__ or "").partition("\n\n")[2]
+
+    def check(self) -> None:
+        """A `UserError`, before it runs, where the functions to run and to show it are not there."""
+        for name in ("run", "figures"):
+            function(self.module, name)
+
+    def run(self, config: Config, progress: Progress) -> Result:
+        return cast(Result, function(self.module, "run")(config, progress))
+
+    def figures(self, record: Record) -> Mapping[str, object]:
+        """Draws: Matplotlib's figures by name."""
+        return cast(Mapping[str, object], function(self.module, "figures")(record))
+
+    def rest_seconds(self, config: Config) -> float:
+        """What a run takes beside training, where it says so."""
+        return cast(float, function(self.module, "run", "rest_seconds", lambda config: 0.0)(config))
+
+
+def experiment(config: Config) -> Experiment:
+    """The experiment of a configuration."""
+    return Experiment(module_of(config.module))

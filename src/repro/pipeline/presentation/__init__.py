@@ -1,0 +1,1 @@
+"""What a reader sees of records: figures, the ledger of claims, the report, tables."""

@@ -1,0 +1,67 @@
+"""What the scripts that show records do with their overrides. None of them trains."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from repro.pipeline.execution.commands import plan
+from repro.pipeline.presentation import compare as comparison
+from repro.pipeline.presentation import export as tables
+from repro.pipeline.presentation import figures as rendering
+from repro.pipeline.presentation import report as page
+from repro.pipeline.presentation import verdicts
+from repro.pipeline.system.errors import UserError
+
+
+def figures(overrides: Sequence[str], extra: Path | None) -> int:
+    """`scripts/figures.py`."""
+    return rendering.render_all(plan(overrides, extra))
+
+
+def report(overrides: Sequence[str], extra: Path | None) -> int:
+    """`scripts/report.py`: exit code 1 where a measured claim fails."""
+    runs = plan(overrides, extra)
+    ledger = verdicts.ledger(runs)
+    page.print_ledger(ledger)
+    print(f"report: {page.write(runs, ledger, runs[0].results / 'report.html')}")
+    return 1 if any(verdict.decision == "fails" for verdict in ledger) else 0
+
+
+def compare(overrides: Sequence[str], extra: Path | None) -> int:
+    """`scripts/compare.py`: exit code 1 where a record differs from its reference."""
+    return 0 if comparison.print_comparison(plan(overrides, extra), page.REFERENCE) else 1
+
+
+def export(overrides: Sequence[str], extra: Path | None) -> int:
+    """`scripts/export.py`."""
+    ours, rest = _settings(overrides, ("table", "columns", "out"))
+    table = ours.get("table", "ledger")
+    if table not in tables.TABLES:
+        raise UserError(f"table={table}: must be one of {', '.join(tables.TABLES)}")
+    if table == "ledger":
+        runs = plan(rest, extra)
+        frame, results, name = verdicts.table(verdicts.ledger(runs)), runs[0].results, table
+    else:
+        given, filters = _settings(rest, ("experiment", "results"))
+        if "experiment" not in given:
+            raise UserError(f"table={table}: of which experiment? add experiment=NAME")
+        results, name = Path(given.get("results", "results")), f"{given['experiment']}_{table}"
+        frame = tables.load(given["experiment"], table, results, filters)
+    chosen = tables.select(frame, ours.get("columns"))
+    for path in tables.write(chosen, Path(ours.get("out", results / "tables" / name))):
+        print(f"{path}: {len(chosen)} rows")
+    return 0
+
+
+def _settings(overrides: Sequence[str], keys: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The values of those `overrides` whose key is one of `keys`, and the other overrides."""
+    found: dict[str, str] = {}
+    rest = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{text}: not an override; an override is key=value")
+        if key not in keys:
+            rest.append(text)
+        elif found.setdefault(key, value) != value or not value:
+            raise UserError(f"{text}: {key} takes one value, once")
+    return found, rest

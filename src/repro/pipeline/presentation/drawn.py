@@ -1,0 +1,25 @@
+"""Whether a record's figures are there, and whose code has drawn them. Light: drawing itself needs Matplotlib."""
+
+from pathlib import Path
+
+from repro.pipeline.store import Record, source_hash
+
+STAMP = ".code"  # beside a record's figures: what code has drawn them
+
+
+def temporary(folder: Path) -> Path:
+    """Where figures are drawn before they move into `folder`."""
+    return folder.with_name(f".tmp-{folder.name}")
+
+
+def half_drawn(record: Record) -> bool:
+    """Whether the figures are missing, or their drawing has not ended."""
+    return not (record.figures / STAMP).exists() or temporary(record.figures).exists()
+
+
+def drawn_by_this_code(record: Record) -> bool:
+    return not half_drawn(record) and (record.figures / STAMP).read_text() == stamp(record)
+
+
+def stamp(record: Record) -> str:
+    return f"{source_hash()} {record.note}"

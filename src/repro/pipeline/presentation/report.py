@@ -1,0 +1,174 @@
+"""The report: one self-contained page that leads from verdict to figure to record to command to formula."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from rich.console import Console
+from rich.table import Table
+
+from repro.pipeline.claims import shown
+from repro.pipeline.experiment import experiment
+from repro.pipeline.plotting import COLUMN
+from repro.pipeline.presentation.drawing import redraw_if_needed
+from repro.pipeline.presentation.headline import headline
+from repro.pipeline.presentation.verdicts import Verdict
+from repro.pipeline.store import Record, Run
+from repro.pipeline.system import locks
+from repro.pipeline.system.progress import clock
+
+REFERENCE = Path("results") / "reference"
+"""Where a checkout keeps the records of our own runs."""
+
+MARKS = {"holds": "✓", "fails": "✗", "not measured": "–"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure for the page: what to look for in it, the SVG as a data URI, whether it is one column wide."""
+
+    caption: str
+    uri: str
+    narrow: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one experiment.
+
+    `folder` is the record's, relative to the page; without a record there is only the command that makes it.
+    """
+
+    name: str
+    title: str
+    paper: str
+    about: str
+    command: str
+    verdicts: Sequence[Verdict]
+    record: Record | None
+    folder: str = ""
+    figures: Sequence[Figure] = ()
+    numbers: Sequence[str] = ()
+    facts: Mapping[str, str] | None = None
+
+
+def write(runs: Sequence[Run], verdicts: Sequence[Verdict], path: Path) -> Path:
+    """Write the page about each run to `path`; figures are drawn where missing."""
+    sections = [_section(run, verdicts, path.parent) for run in runs]
+    environment = Environment(
+        loader=PackageLoader("repro.pipeline.presentation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["formulas"] = formulas
+    page = environment.get_template("report.html").render(
+        sections=sections,
+        verdicts=verdicts,
+        marks=MARKS,
+        counts={decision: sum(v.decision == decision for v in verdicts) for decision in MARKS},
+        shown=shown,
+        zip=zip,
+        whose=whose(runs[0].results) if runs else "no",
+    )
+    with locks.hold(path.with_name(f".lock-{path.name}")):
+        temporary = path.with_name(f".tmp-{path.name}")
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+    return path
+
+
+_SUBSCRIPT = re.compile(r"(?<=[\w‖])_(?:\{([^}]*)\}|(\([a-z]\)|[A-Za-z0-9*])(?![a-z0-9]))")
+
+
+def formulas(text: str) -> Markup:
+    """Text for the page, with subscripts as such: ‖U_iV_iᵀX‖, ‖A‖_(r), W_{L+1}; names like block_size stay."""
+    return Markup(_SUBSCRIPT.sub(r"<sub>\1\2</sub>", str(escape(text))))
+
+
+def whose(results: Path) -> str:
+    """Whose records a results folder holds, in words."""
+    return "reference" if REFERENCE.name in results.parts else "your"
+
+
+def _section(run: Run, verdicts: Sequence[Verdict], page_folder: Path) -> Section:
+    config, shows, record = run.config, experiment(run.config), run.record()
+    mine = [v for v in verdicts if v.experiment == config.name]
+    if record is None:
+        return Section(config.name, config.title, config.paper, shows.about, run.command, mine, None)
+    redraw_if_needed(run, record)
+    captions = shows.captions
+    figures = [
+        _figure(file, captions.get(file.stem, file.stem.replace("_", " ")))
+        for file in sorted(record.figures.glob("*.svg"), key=lambda file: _position(captions, file.stem))
+    ]
+    return Section(
+        config.name,
+        config.title,
+        config.paper,
+        shows.about,
+        record.summary["command"],
+        mine,
+        record,
+        Path(os.path.relpath(record.path, page_folder)).as_posix(),
+        figures,
+        headline(record.summary["headline"]),
+        _facts(record),
+    )
+
+
+def _position(captions: Mapping[str, str], name: str) -> int:
+    return list(captions).index(name) if name in captions else len(captions)
+
+
+def _figure(file: Path, caption: str) -> Figure:
+    svg = file.read_bytes()
+    width = float(cast(re.Match[bytes], re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg))[1])
+    uri = "data:image/svg+xml," + quote(svg, safe=" =:/;,()?!*@$+[]|~")  # a sixth smaller than in base 64
+    return Figure(caption, uri, narrow=width < 1.2 * 72 * COLUMN)
+
+
+def _facts(record: Record) -> dict[str, str]:
+    """Where and with what the record was made."""
+    summary = record.summary
+    environment, code = summary["environment"], summary["code"]
+    versions = environment["versions"]
+    return {
+        "scale": f"{record.config['scale']}, seeds {', '.join(map(str, record.config['seed']))}",
+        "time": f"{clock(summary['durations']['run'])}, finished {summary['finished']}",
+        "hardware": environment["gpu"] or f"{environment['cpu']}, {environment['cores']} cores",
+        "versions": f"Python {environment['python']}, "
+        + ", ".join(f"{name} {versions[name]}" for name in ("torch", "numpy", "pandas") if name in versions),
+        "code": (
+            f"not of this code and these libraries: {record.note} ({(code['commit'] or 'no commit')[:12]})"
+            if record.note
+            else "the code as it is now"
+        ),
+    }
+
+
+def print_ledger(verdicts: Sequence[Verdict]) -> None:
+    """The ledger as a table on the terminal."""
+    table = Table("", "experiment", "claim", "measured", "expected", title="Claims of the paper")
+    styles = {"holds": "green", "fails": "bold red", "not measured": "dim"}
+    for v in verdicts:
+        table.add_row(
+            f"{MARKS[v.decision]} {v.decision}",
+            v.experiment,
+            v.claim.id,
+            v.measured if v.values else v.note,
+            v.claim.expected,
+            style=styles[v.decision],
+        )
+    console = Console()
+    (console if console.is_terminal else Console(width=150)).print(table)
+    for v in verdicts:
+        if v.decision == "fails":
+            print(f"fails: {v.experiment}, {v.claim.id}: {v.claim.statement} {v.claim.caveat}".rstrip())

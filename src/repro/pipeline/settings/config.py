@@ -1,0 +1,163 @@
+"""A run's configuration: what `conf/` and the command line composed, checked by what the experiment takes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+
+from repro.pipeline.composition import conf
+from repro.pipeline.composition.wording import dotted_keys, nearest, shown
+from repro.pipeline.settings.groups import PACKAGE, Count, Data, Model, OneOrMany, Section, Seed, Training, module_named
+from repro.pipeline.system.errors import UserError
+
+
+class Tracking(Section):
+    """Weights & Biases."""
+
+    mode: Literal["offline", "online", "disabled"]
+    project: Annotated[str, Field(min_length=1)]
+    entity: str | None
+
+
+class Config(Section):
+    """One run, complete and checked. An experiment narrows the groups to what it takes, and names its options."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    module: str
+    title: str
+    paper: Annotated[str, Field(min_length=1)]
+    scale: Literal["smoke", "cpu", "gpu"]
+    seed: OneOrMany[Seed]
+    device: Literal["cpu", "cuda"]
+    threads: Count | None
+    force: bool
+    estimate: bool
+    results: Annotated[str, Field(min_length=1)]
+    data: SerializeAsAny[Data]
+    model: SerializeAsAny[Model]
+    dropout: SerializeAsAny[Section]
+    training: SerializeAsAny[Training]
+    options: SerializeAsAny[Section]
+    tracking: Tracking
+
+    @property
+    def cells(self) -> int:
+        """How many cells of its grid may be computed apart; 1 for a grid that is not cut."""
+        return 1
+
+    @property
+    def networks(self) -> int:
+        """How many networks its grid has."""
+        return self.cells
+
+    def ignored(self) -> dict[str, str]:
+        parts = (getattr(self, name) for name in type(self).model_fields)
+        return {key: why for part in parts if isinstance(part, Section) for key, why in part.ignored().items()}
+
+    def plain(self) -> dict[str, object]:
+        """The configuration as dicts, lists, strings and numbers: what is recorded and fingerprinted."""
+        return self.model_dump(mode="json")
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of an experiment: by its name in one of our papers, or by its path elsewhere."""
+    found = sorted(path.parent.parent.name for path in PAPERS.glob(f"*/{name}/__init__.py") if name.isidentifier())
+    path = f"{PACKAGE}.papers.{found[0]}.{name}" if found else name
+    if (module := module_named(path)) is None:
+        raise UserError(f"module={name}: there is no Python module {path}")
+    return module
+
+
+PAPERS = Path(__file__).resolve().parents[2] / "papers"
+
+
+def load(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool = False) -> Config:
+    """Composes `conf/config.yaml` with `overrides` (those of one job) and checks the result.
+
+    `extra` is a folder laid out as `conf/`, for what has no file there. A run `elsewhere` may name a device that is
+    not here.
+
+    Raises:
+        UserError: for any mistake in `overrides`, in one line.
+    """
+    config = validated(conf.composed(overrides, extra=extra, elsewhere=elsewhere))
+    for key, why in config.ignored().items():
+        if typed := next((text for text in overrides if text.partition("=")[0].lstrip("+") == key), None):
+            raise UserError(f"{typed}: has no effect here, {why}")
+    return config
+
+
+def validated(raw: Mapping[str, object]) -> Config:
+    """A composed and resolved configuration by the `Config` of its experiment; a `UserError` for the first mistake."""
+    module = module_of(str(raw["module"]))
+    found = getattr(module, "Config", None)
+    if not (isinstance(found, type) and issubclass(found, Config)):
+        raise UserError(f"module={raw['module']}: {module.__name__} is no experiment, it lacks Config")
+    try:
+        return found.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(one_line(error, raw)) from None
+
+
+def announce(configs: Sequence[Config], overrides: Sequence[str]) -> None:
+    """Says which scale `auto` picked, where it was asked to pick."""
+    if not any(text.split("=")[0] == "scale" for text in overrides) and configs:
+        hardware = "a usable NVIDIA GPU" if conf.cuda_is_usable() else "no usable NVIDIA GPU"
+        print(f"scale={configs[0].scale}, picked by hardware ({hardware}); or give scale=smoke|cpu|gpu")
+
+
+_MUST = {  # what a value must, by the type of pydantic's error
+    "int_type": "be an integer",
+    "int_from_float": "be an integer",
+    "float_type": "be a number",
+    "bool_type": "be true or false",
+    "string_type": "be text",
+    "finite_number": "be a finite number",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "be a group of settings"),
+    "greater_than": "be greater than {gt}",
+    "greater_than_equal": "be at least {ge}",
+    "less_than": "be less than {lt}",
+    "less_than_equal": "be at most {le}",
+    "string_pattern_mismatch": "be lower-case letters, digits and _",
+    "too_short": "have at least {min_length} value",
+}
+
+
+def one_line(error: ValidationError, raw: Mapping[str, object], base: tuple[str, ...] = ()) -> str:
+    """The first of pydantic's errors as `key=value: what is allowed`."""
+    first = error.errors()[0]
+    kind, context, value = first["type"], first.get("ctx", {}), first["input"]
+    key = _key(raw, (*base, *first["loc"]))
+    if kind == "extra_forbidden":
+        known = [other for other in dotted_keys(raw) if other != key]
+        return f"{key}: unknown key{nearest(key, known) or '; --help lists all keys'}"
+    if kind == "missing":
+        return f"{key}: is not set, and has no default"
+    if kind == "value_error":
+        message = str(context["error"])
+        named = message.partition(":")[0].partition("=")[0]  # a check over several keys names its own
+        if "." in named and named in set(dotted_keys(raw)):
+            return message
+        whole_group = isinstance(value, Mapping | BaseModel)
+        return f"{key}: {message}" if whole_group else f"{key}={shown(value)}: {message}"
+    if kind == "literal_error":
+        allowed = context["expected"].replace("'", "").replace(" or ", ", ")
+        near = nearest(value, allowed.split(", ")) if isinstance(value, str) else ""
+        return f"{key}={shown(value)}: must be one of {allowed}{near}"
+    if kind in _MUST:
+        return f"{key}={shown(value)}: must {_MUST[kind].format_map(context)}"
+    return f"{key}={shown(value)}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _key(raw: object, location: tuple[int | str, ...]) -> str:
+    """The dotted key of pydantic's location, which has list positions and unions' tags in it as well."""
+    parts: list[str] = []
+    for n, part in enumerate(location):
+        if isinstance(raw, Mapping) and part in raw:
+            raw = raw[part]
+            parts.append(str(part))
+        elif isinstance(part, str) and isinstance(raw, Mapping) and n == len(location) - 1:
+            parts.append(part)  # a missing key
+    return ".".join(parts)

@@ -1,0 +1,1 @@
+"""What the operating system gives and takes: errors, locks, signals, threads, processes, a terminal."""

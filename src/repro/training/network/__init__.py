@@ -1,0 +1,55 @@
+"""SGD on a deep network."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from repro.pipeline.settings import Count, Positive, Training, within
+
+
+class Settings(Training):
+    """SGD with Nesterov momentum on mini-batches, linear warm-up and cosine decay to zero.
+
+    `mask_per: batch` drops the same last-layer units in all samples of a batch, averaged over `masks_per_step`
+    draws; `sample` draws one mask for each sample, as libraries do. `processes` networks train side by side.
+    """
+
+    ROUNDING: ClassVar[float] = 0.2
+
+    kind: Literal["network"]
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    momentum: Annotated[float, within("in [0, 1)", lambda value: 0 <= value < 1)]
+    warmup: Annotated[float, within("in [0, 1]", lambda value: 0 <= value <= 1)]
+    clip_norm: Positive | None
+    loss: Literal["squared_error", "cross_entropy"]
+    mask_per: Literal["batch", "sample"]
+    masks_per_step: Count
+    precision: Literal["float32", "bf16"]
+    channels_last: bool
+    compile: bool
+    devices: Count
+    # Left out of records where it is 1: those made before it existed keep their fingerprints.
+    nodes: Annotated[int, Field(ge=1, exclude_if=lambda nodes: nodes == 1)] = 1
+    processes: Count | None
+
+    @model_validator(mode="after")
+    def _combinations(self) -> "Settings":
+        if self.masks_per_step > 1 and (self.mask_per != "batch" or self.loss != "squared_error"):
+            raise ValueError(
+                f"training.masks_per_step={self.masks_per_step}: averages over masks only with mask_per=batch and "
+                "loss=squared_error; allowed: 1"
+            )
+        if self.batch_size % self.world_size:
+            all_of_them = f"training.devices={self.devices}" + (f" times nodes={self.nodes}" if self.nodes > 1 else "")
+            raise ValueError(f"training.batch_size={self.batch_size}: must be a multiple of {all_of_them}")
+        return self
+
+    @property
+    def layout(self) -> tuple[int, int]:
+        return self.devices, self.nodes
+
+    @property
+    def smaller(self) -> str:
+        return f"training.batch_size below {self.batch_size}"

@@ -1,0 +1,128 @@
+"""The deep objective on the whole training set, from d×d moments of the features: no N-sized product twice.
+
+With features G = g(X) (d×N) and the last layer U (a×d) a deep network is a linear one, U I G: its data are the moments
+GGᵀ, YGᵀ and ‖Y‖² (`Problem`), and what `repro.training.sweep.noise` says of linear networks holds with V = I.
+"""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from repro.data.images import Images, ImageSet
+from repro.theory import effective_rank, k_support_norm
+from repro.training.sweep.noise import Problem
+
+BATCH = 500
+"""Images at a time in evaluation: enough to fill a GPU with small images, little memory."""
+
+
+@runtime_checkable
+class Network(Protocol):
+    """The module that is trained and measured: `head`, linear without bias, on the `features` of images."""
+
+    head: nn.Linear
+    training: bool
+
+    def features(self, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N width"]:
+        """g(x), the last hidden layer, before its dropout."""
+        ...
+
+    def train(self, mode: bool = True) -> "Network": ...
+    def eval(self) -> "Network": ...
+
+
+class Seen(NamedTuple):
+    """What a network in evaluation mode sees of a set of images, float64.
+
+    Attributes:
+        problem: GGᵀ (d, d), YGᵀ (a, d) and ‖Y‖²_F.
+        head: the last layer U, (a, d).
+        accuracy: fraction of the images whose largest output is that of their class.
+    """
+
+    problem: Problem
+    head: Float[Tensor, "a d"]
+    accuracy: float
+
+
+@torch.no_grad()
+def look(network: Network, images: Images, chosen: ImageSet) -> Seen:
+    """Accumulate the moments of the features of `chosen`, in float64, in evaluation mode.
+
+    Args:
+        network: left in the mode in which it came.
+        images: targets and normalisation; on the network's device, like `chosen`.
+        chosen: the training or the test set.
+    """
+    was_training = network.training
+    network.eval()
+    head = network.head.weight.double()
+    gram = head.new_zeros(head.shape[1], head.shape[1])
+    cross = torch.zeros_like(head)
+    correct = head.new_zeros(())
+    energy = head.new_zeros(())
+    for start in range(0, len(chosen), BATCH):
+        batch = slice(start, start + BATCH)
+        inputs = images.normalized(chosen.images[batch]).contiguous(memory_format=torch.channels_last)
+        features = network.features(inputs).double()
+        targets = images.targets[chosen.labels[batch]].double()
+        gram += features.mT @ features
+        cross += targets.mT @ features
+        energy += targets.square().sum()
+        correct += ((features @ head.mT).argmax(1) == chosen.labels[batch]).sum()
+    network.train(was_training)
+    return Seen(Problem(gram, cross, float(energy)), head, float(correct) / len(chosen))
+
+
+def singular_values(seen: Seen) -> Float[Tensor, " a"]:
+    """The singular values of the predictions U G, decreasing, (min(a, N),) padded with zeros to a.
+
+    Roots of the eigenvalues of U GGᵀ Uᵀ: exact to about 1e-8 of the largest.
+    """
+    values = torch.linalg.eigvalsh(seen.head @ seen.problem.gram @ seen.head.mT)
+    return values.clamp_min(0).sqrt().flip(-1)
+
+
+def data_fit(seen: Seen) -> float:
+    """‖Y − U G‖²_F."""
+    fit = (seen.head * seen.problem.cross).sum()
+    return seen.problem.energy - 2 * float(fit) + float((unit_products(seen)).sum())
+
+
+def unit_products(seen: Seen) -> Float[Tensor, "d d"]:
+    """UᵀU ∘ GGᵀ: entry ij is ⟨u_i g_i, u_j g_j⟩; blocks of it sum to the blocks' ⟨U_i g_i, U_j g_j⟩."""
+    return (seen.head.mT @ seen.head) * seen.problem.gram
+
+
+def block_norms(seen: Seen, block_size: int) -> Float[Tensor, " blocks"]:
+    """‖U_i g_i(X)‖_F of each block of `block_size` units.
+
+    Raises:
+        ValueError: a width that is no multiple of the block size.
+    """
+    products = unit_products(seen)
+    width = len(products)
+    if width % block_size:
+        raise ValueError(f"block_size must divide the width {width}, got {block_size}")
+    blocks = products.view(width // block_size, block_size, -1, block_size).sum((1, 3))
+    return blocks.diagonal().clamp_min(0).sqrt()
+
+
+def balance(seen: Seen, block_size: int) -> dict[str, float]:
+    """How near the blocks are to what the theory assumes of them.
+
+    Returns:
+        `imbalance`: the coefficient of variation of the block norms, 0 at a global minimum;
+        `tightness`: (r/d) ‖U G‖²_(r) / Σ_i ‖U_i g_i‖² in (0, 1], 1 where the penalty attains its lower bound;
+        `effective_rank` of the predictions.
+    """
+    norms, values = block_norms(seen, block_size), singular_values(seen)
+    lower = block_size / seen.head.shape[1] * k_support_norm(values, min(block_size, len(values))).square()
+    total = norms.square().sum()
+    return {
+        "imbalance": float(norms.std(correction=0) / norms.mean()),
+        "tightness": float(lower / total),
+        "effective_rank": float(effective_rank(values)),
+    }

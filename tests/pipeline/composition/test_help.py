@@ -1,0 +1,55 @@
+"""The page of `--help`: every key once with its value, and with what it means where its name does not say it."""
+
+from collections import Counter
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from repro.pipeline import cli
+from repro.pipeline.composition import conf, help
+
+BY_NAME = {"kind", "scheme"}  # they are what they are called, and the line above their file's first key says it
+
+
+def keys_of(page):
+    """Each dotted key with its comment, of the part of the page that lists them."""
+    part = page.split("as in training.steps=500\n")[1].split("\nFlags\n")[0]
+    return [(key, help._LINE.match(line)["comment"]) for line, key in help._keyed(part) if key], part
+
+
+@pytest.mark.parametrize("overrides", [[], *([f"experiment={name}"] for name in conf.experiments())], ids=str)
+def test_every_key_is_there_once_and_explained_once(overrides):
+    keys, part = keys_of(help.page(overrides))
+    assert {key for key, times in Counter(key for key, _ in keys).items() if times > 1} == set()
+    composed = OmegaConf.to_container(conf.compose_all(overrides, None), resolve=False)
+    assert yaml.safe_load(part) == composed
+    groups = {key for key, value in composed.items() if isinstance(value, dict)}
+    unexplained = {key for key, comment in keys if not comment} - groups
+    assert {key for key in unexplained if key.rpartition(".")[2] not in BY_NAME} == set()
+    comments = Counter(comment for _, comment in keys if comment)
+    assert {comment for comment, times in comments.items() if times > 1} == set()
+
+
+def test_what_is_said_is_said_of_the_options_that_are_chosen():
+    network = dict(keys_of(help.page(["experiment=last_layer_dropout"]))[0])
+    assert network["training.learning_rate"] == "peak step size"  # and not what another experiment says of its own
+    assert network["model.channels"] == "of the first stage"  # from the file that all residual networks share
+    long_tailed = dict(keys_of(help.page(["experiment=last_layer_dropout_long_tailed"]))[0])
+    assert long_tailed["options.without"] == network["options.without"]  # from the experiment that it varies
+    gaussian, part = keys_of(help.page(["experiment=any_dropout", "dropout=gaussian"]))
+    assert "scheme: gaussian\n" in part
+    assert dict(gaussian)["dropout.correlation"].startswith("between neighbouring units")
+    assert "dropout.correlation" not in dict(keys_of(help.page(["dropout=bernoulli"]))[0])
+
+
+@pytest.mark.parametrize("resolve", [[], ["--resolve"]])
+def test_the_job_that_is_shown_has_the_group_that_was_named(resolve, capsys):
+    typed = ["--cfg", "job", *resolve, "experiment=any_dropout", "scale=smoke", "dropout=gaussian", "model=linear"]
+    assert cli.run(lambda: None, typed) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["dropout"] == {
+        "scheme": "gaussian", "correlation": 0.5, "block_size": 4, "p": None, "retain": [0.5, 0.7, 0.9],
+    }  # fmt: skip
+    assert shown["training"]["steps"] == (100 if resolve else "${at_scale:100,1000,10000}")
+    assert shown["name"] == "any_dropout"

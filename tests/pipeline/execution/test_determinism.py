@@ -1,0 +1,98 @@
+"""The same command gives the same record, bit for bit but for times: every experiment, in fresh processes with other
+hash seeds and working directories, and in another order."""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro import records
+from repro.pipeline.composition import conf
+from repro.pipeline.settings import load
+from repro.pipeline.system.errors import UserError
+
+LINEAR = ["data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6", "model.width=8"]
+DEEP = ["data.subset=100", "training.epochs=1", "training.processes=2"]
+RUN_ALL = """
+import json, sys
+from repro.pipeline import cli
+for arguments in json.load(open(sys.argv[1])):
+    assert cli.run(lambda: None, arguments) == 0, arguments
+"""
+# All else is the same for the same question: config.yaml names the folder, summary.json the time.
+NUMBERS = ("cells.parquet", "curves.parquet", "arrays.npz")
+
+
+def small(name):
+    """An experiment's overrides at the smallest size that it takes."""
+    for sizes in (LINEAR, DEEP, []):
+        overrides = [f"experiment={name}", "scale=smoke", "device=cpu", "tracking.mode=disabled", *sizes]
+        try:
+            load(overrides)
+        except UserError:
+            continue
+        return overrides
+    raise AssertionError(name)
+
+
+def started(folder, commands, hash_seed):
+    folder.mkdir(parents=True)
+    (folder / "commands.json").write_text(json.dumps(commands))
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN_ALL, "commands.json"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+
+
+def hashes(folder):
+    """Experiment and file to hash, of the numbers and of the headline."""
+    found = {}
+    for path in folder.glob("results/runs/*/*"):
+        record = records.Record(path)
+        for name in NUMBERS:
+            found[record.experiment, name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
+        found[record.experiment, "headline"] = json.dumps(record.summary["headline"])
+        found[record.experiment, "fingerprint"] = record.fingerprint
+    return found
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    commands = [small(name) for name in conf.experiments()]
+    one, other = tmp_path_factory.mktemp("one") / "here", tmp_path_factory.mktemp("other") / "some" / "where" / "else"
+    control = tmp_path_factory.mktemp("control") / "here"
+    seeded = [[*commands[0], "seed=[7]"]]
+    shuffled = random.Random(1).sample(commands, len(commands))
+    processes = [started(one, commands, "1"), started(other, shuffled, "4711"), started(control, seeded, "1")]
+    for process in processes:
+        error = process.communicate(timeout=900)[1]
+        assert process.returncode == 0, error
+    return one, other, control
+
+
+def test_every_experiment_repeats_itself_bit_for_bit(folders):
+    one, other, _ = folders
+    found = hashes(one)
+    assert {experiment for experiment, _ in found} == set(conf.experiments())
+    assert found == hashes(other)
+
+
+def test_another_seed_is_seen(folders):
+    one, _, control = folders
+    other = hashes(control)
+    assert other
+    assert all(hashes(one)[key] != value for key, value in other.items() if key[1] in NUMBERS[:2])
+
+
+def test_the_time_is_the_only_thing_that_differs(folders):
+    one, other, _ = folders
+    for path in one.glob("results/runs/*/*"):
+        mine, theirs = (records.Record(p).summary for p in (path, other / path.relative_to(one)))
+        differing = {key for key in mine if mine[key] != theirs[key]}
+        assert differing <= {"durations", "finished"}
+        assert records.Record(path).config == records.Record(other / Path(path).relative_to(one)).config

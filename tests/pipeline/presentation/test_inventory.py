@@ -1,0 +1,128 @@
+"""scripts/records.py: what it lists, what it finds damaged, what differs, what it removes and what it leaves alone."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from repro.pipeline.execution import runner
+from repro.pipeline.presentation import inventory
+from repro.pipeline.settings import load
+from repro.pipeline.store import Run, records
+from repro.pipeline.store.place import Place
+
+CONF = Path(__file__).parents[2] / "fixtures" / "conf"
+
+
+@pytest.fixture
+def two(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    runs = [Run(load(["experiment=tiny", "scale=smoke", f"seed={seed}"], extra=CONF)) for seed in (1, 2)]
+    found = [runner.execute(run).record for run in runs]
+    capsys.readouterr()
+    return found
+
+
+def command(capsys, *arguments):
+    code = inventory.command("", list(arguments))
+    printed = capsys.readouterr()
+    return code, printed.out.splitlines(), printed.err
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_list_and_verify(two, capsys, monkeypatch):
+    code, lines, _ = command(capsys, "list")
+    assert code == 0
+    assert [line.split()[0] for line in lines[:2]] == sorted(str(record.path) for record in two)
+    assert lines[-1] == "2 intact, 0 damaged"
+    assert command(capsys, "verify") == (0, ["2 intact, 0 damaged"], "")
+    flip(two[0].path / "cells.parquet")
+    code, lines, _ = command(capsys, "verify", "tiny")
+    assert code == 1
+    assert lines == [
+        f"{two[0].path}  DAMAGED: cells.parquet differs from its checksum",
+        "1 intact, 1 damaged",
+    ]
+    assert two[0].path.exists()  # who only looks moves nothing
+    assert command(capsys, "verify", "other")[1] == ["0 intact, 0 damaged"]
+    monkeypatch.setattr(records, "source_hash", lambda: "other")
+    assert f"{two[1].path}  {two[1].summary['finished']}  1 cells  (other code)" in command(capsys, "list")[1]
+
+
+def test_diff(two, capsys):
+    assert command(capsys, "diff", two[0].fingerprint, two[1].fingerprint) == (0, ["seed: [1] | [2]"], "")
+    assert command(capsys, "diff", two[0].fingerprint, two[0].fingerprint)[1] == ["no difference"]
+    code, _, error = command(capsys, "diff", "zzz", two[0].fingerprint)
+    assert (code, error) == (2, "error: zzz: must name one record in results; it names none\n")
+
+
+def test_no_results(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert command(capsys, "list") == (2, [], "error: --results=results: there is no such folder\n")
+
+
+def leftovers(record):
+    """What killed processes may leave of a run, and what somebody still needs."""
+    folder = record.path.parent
+    dead = [folder / f".{kind}-{record.fingerprint}" for kind in ("tmp", "old")]
+    dead += [folder / ".tmp-0123456789ab", Place.at(record.path).checkpoints]
+    for path in dead:
+        path.mkdir(parents=True)
+    (folder / ".lock-0123456789ab").touch()
+    half = Place(Path("results"), "tiny", "ba9876543210").checkpoints
+    half.mkdir()
+    return [*dead, folder / ".lock-0123456789ab"], half
+
+
+def test_prune_takes_only_what_is_dead(two, capsys):
+    dead, half = leftovers(two[0])
+    code, lines, _ = command(capsys, "prune", "--dry-run")
+    assert code == 0
+    assert sorted(lines) == sorted(f"would remove {path}" for path in dead)
+    assert all(path.exists() for path in dead)
+    code, lines, _ = command(capsys, "prune")
+    assert sorted(lines) == sorted(f"removed {path}" for path in dead)
+    assert not any(path.exists() for path in dead)
+    assert half.exists()
+    assert command(capsys, "verify")[1] == ["2 intact, 0 damaged"]
+    assert command(capsys, "prune")[1] == ["nothing"]
+    assert command(capsys, "prune", "--checkpoints")[1] == [f"removed {half}"]
+
+
+def test_prune_leaves_runs_under_way_alone(two, capsys):
+    dead, _ = leftovers(two[0])
+    context = multiprocessing.get_context("fork")
+    held, ending = context.Event(), context.Event()
+
+    def owner():
+        with Place.at(two[0].path).claim():
+            (two[0].path.parent / f".tmp-{two[0].fingerprint}").mkdir()
+            held.set()
+            ending.wait()
+
+    process = context.Process(target=owner)
+    process.start()
+    assert held.wait(10)
+    command(capsys, "prune", "--old", "--checkpoints")
+    kept = (f".tmp-{two[0].fingerprint}", f".lock-{two[0].fingerprint}")
+    assert all((two[0].path.parent / name).exists() for name in kept)
+    assert dead[3].exists()  # its checkpoints
+    ending.set()
+    process.join()
+
+
+def test_old_and_damaged_records_go_on_request_alone(two, capsys, monkeypatch):
+    flip(two[0].path / "cells.parquet")
+    with Place.at(two[0].path).claim():  # sets it aside
+        pass
+    monkeypatch.setattr(records, "source_hash", lambda: "other")
+    assert command(capsys, "prune")[1] == ["nothing"]
+    assert command(capsys, "prune", "--damaged")[1] == ["removed results/damaged"]
+    assert two[1].path.exists()
+    assert command(capsys, "prune", "--old")[1] == [f"removed {two[1].path}"]
+    assert not two[1].path.exists()

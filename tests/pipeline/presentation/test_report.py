@@ -1,0 +1,206 @@
+"""The report and the comparison, on an experiment that takes no time and claims that are made up for it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny import experiment as tiny
+
+from repro.pipeline import cli, settings
+from repro.pipeline.claims import Claim
+from repro.pipeline.execution import commands as making
+from repro.pipeline.execution import runner
+from repro.pipeline.execution.making import compute
+from repro.pipeline.presentation import commands, compare, report, verdicts
+from repro.pipeline.store import Run, writing
+from repro.pipeline.store.place import Place
+from repro.pipeline.system.progress import Progress
+
+CONF = Path(__file__).parents[2] / "fixtures" / "conf"
+TINY = ["--config-dir", str(CONF), "experiment=tiny", "scale=smoke"]
+
+
+def last_value(record):
+    curves = record.table("curves")
+    return curves[curves.step == curves.step.max()].groupby("seed").value.max()
+
+
+HOLDS = Claim(
+    id="grows",
+    statement="The line grows <fast> & far.",
+    source="nowhere",
+    quantity="last value",
+    low=1.0,
+    high=10.0,
+    because="it must",
+    measure=last_value,
+)
+FAILS = replace(HOLDS, id="falls", statement="The line falls.", low=-10.0, high=0.0, caveat="It does not.")
+SWEEP = 0.01  # what two machines' sweeps may differ by
+LATER = replace(HOLDS, id="later", statement="The line goes on.", scales=("gpu",))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tiny, "CLAIMS", (HOLDS, LATER), raising=False)
+    monkeypatch.setattr(tiny, "CAPTIONS", {"line": "A straight line."}, raising=False)
+
+
+def load(*overrides):
+    return settings.load(["experiment=tiny", "scale=smoke", *overrides], extra=CONF)
+
+
+def page(*overrides):
+    code = cli.over_all(commands.report, "", [*TINY, *overrides])
+    return code, Path("results/report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_leads_from_verdict_to_record(capsys):
+    record = runner.execute(Run(load("seed=[0,1]"), "python make it")).record
+    code, html = page("seed=[0,1]")
+    assert code == 0
+    assert "1 claim holds, 0 fail, 1 not measured" in " ".join(html.split())
+    assert "The line grows &lt;fast&gt; &amp; far." in html
+    assert "python make it" in html
+    assert 'alt="A straight line."' in html
+    assert "data:image/svg+xml," in html
+    assert "your own records" in html
+    targets = set(re.findall(r' id="([^"]+)"', html))
+    links = re.findall(r'href="([^"]+)"', html)
+    assert {link[1:] for link in links if link.startswith("#")} <= targets
+    files = [link for link in links if not link.startswith(("#", "data:"))]
+    assert len(files) == 3
+    assert all((Path("results") / file).exists() for file in files)
+    assert (Path("results") / files[0]).resolve() == record.path.resolve()
+    assert "✓ holds" in capsys.readouterr().out
+
+
+def test_nothing_on_the_page_is_fetched():
+    runner.execute(Run(load()))
+    html = re.sub(r'"data:[^"]*"', '""', page()[1])  # figures have references into themselves
+    assert not re.search(r'(src|href)="(https?:|//)', html)
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_a_claim_that_fails_is_exit_code_1_and_says_why(monkeypatch, capsys):
+    monkeypatch.setattr(tiny, "CLAIMS", (HOLDS, FAILS))
+    runner.execute(Run(load()))
+    code, html = page()
+    assert code == 1
+    assert "It does not." in html
+    assert "fails: tiny, falls: The line falls. It does not." in capsys.readouterr().out
+
+
+def test_reproduce_all_judges_and_reports(monkeypatch, capsys):
+    assert cli.over_all(making.reproduce_all, "", TINY) == 0
+    assert Path("results/report.html").is_file()
+    monkeypatch.setattr(tiny, "CLAIMS", (FAILS,))
+    assert cli.over_all(making.reproduce_all, "", TINY) == 1
+    assert "✗ fails" in capsys.readouterr().out
+
+
+def test_without_a_record_the_page_says_what_makes_it(capsys):
+    code, html = page()
+    assert code == 0
+    assert "No record yet" in html
+    assert html.count("python scripts/run.py") >= 2
+    assert "no record" in capsys.readouterr().out
+
+
+def test_reference_records_are_called_reference():
+    results = "results/reference/smoke"
+    runner.execute(Run(load(f"results={results}")))
+    cli.over_all(commands.report, "", [*TINY, f"results={results}"])
+    html = Path(results, "report.html").read_text(encoding="utf-8")
+    assert "reference records" in html
+    assert "your own records" not in html
+
+
+# ---------------------------------------------------------------------- beside the reference
+
+
+def made(results, factor=2.0, **changes):
+    """A record of the tiny experiment with what it measured changed afterwards."""
+    config = load(f"results={results}")
+    result = compute(config, Progress("", quiet=True))
+    curves = result.curves.assign(value=result.curves.value * factor / 2, **changes)
+    place = Place.of(results, config.plain())
+    return writing.write(place, config.plain(), replace(result, curves=curves), command="", durations={})
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(2.0, "identical"), (2.0 * (1 + 1e-4), "same"), (2.2, "differs"), (float("nan"), "differs")]
+)
+def test_curves_beside_the_reference(factor, verdict):
+    reference, mine = made("results/reference/smoke"), made("results", factor)
+    (value,) = [d for d in compare.differences(mine, reference, SWEEP) if d.column == "value"]
+    assert value.verdict == verdict
+    if verdict == "differs" and factor == factor:
+        assert value.distance == pytest.approx(0.1)
+        assert value.where == "cell 0, step 2"
+
+
+def test_a_column_missing_on_both_sides_is_no_difference():
+    reference = made("results/reference/smoke", extra=[float("nan"), 1.0, 2.0])
+    mine = made("results", extra=[float("nan"), 1.0, 2.0])
+    assert {d.verdict for d in compare.differences(mine, reference, SWEEP)} == {"identical"}
+
+
+@pytest.mark.parametrize(("factor", "code", "words"), [(2.0, 0, "identical"), (3.0, 1, "value differs")])
+def test_the_comparison_and_its_exit_code(factor, code, words, capsys):
+    made("results/reference/smoke")
+    made("results", factor)
+    assert cli.over_all(commands.compare, "", TINY) == code
+    assert words in capsys.readouterr().out
+
+
+def test_a_verdict_that_differs_is_a_difference(monkeypatch, capsys):
+    made("results/reference/smoke")
+    made("results", 2.001)
+    monkeypatch.setattr(tiny, "CLAIMS", (replace(HOLDS, high=4.0),))
+    assert cli.over_all(commands.compare, "", TINY) == 1
+    assert "≠ grows" in capsys.readouterr().out
+
+
+def test_nothing_to_compare_with_is_said(capsys):
+    made("results")
+    assert cli.over_all(commands.compare, "", TINY) == 0
+    assert "no reference of this configuration" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_ledger_as_a_table():
+    record = made("results")
+    verdict = verdicts.judge(HOLDS, record, experiment="tiny", command="")
+    row = verdicts.table([verdict]).iloc[0]
+    assert (row.experiment, row.claim, row.verdict, row.measured) == ("tiny", "grows", "holds", 4.0)
+    assert pd.isna(row.low)
+    assert report.whose(Path("results")) == "your"
+
+
+def test_experiments_are_listed_under_their_papers():
+    papers = ("One paper", "One paper", "Another & more")
+    found = [Run(load(f"seed={i}", f"paper={paper!r}")) for i, paper in enumerate(papers)]
+    html = report.write(found, [], Path("report.html")).read_text(encoding="utf-8")
+    nav = html[html.index("<nav") : html.index("</nav>")]
+    assert re.findall("<h3>(.*?)</h3>|(<li>)|(<ul>|</ul>)", nav) == [
+        ("One paper", "", ""), ("", "", "<ul>"), ("", "<li>", ""), ("", "<li>", ""), ("", "", "</ul>"),
+        ("Another &amp; more", "", ""), ("", "", "<ul>"), ("", "<li>", ""), ("", "", "</ul>"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("‖U_1V_1ᵀX‖ = … = ‖U_kV_kᵀX‖", "‖U<sub>1</sub>V<sub>1</sub>ᵀX‖ = … = ‖U<sub>k</sub>V<sub>k</sub>ᵀX‖"),
+        ("min_A λ‖A‖²_(r) + ν‖A‖²_*", "min<sub>A</sub> λ‖A‖²<sub>(r)</sub> + ν‖A‖²<sub>*</sub>"),
+        ("W_{L+1}D_L⋯", "W<sub>L+1</sub>D<sub>L</sub>⋯"),
+        ("block_size < 1, singular_values", "block_size &lt; 1, singular_values"),
+        ("`model.width_x2` <script>", "`model.width_x2` &lt;script&gt;"),
+    ],
+)
+def test_formulas_have_subscripts(text, html):
+    assert report.formulas(text) == html
