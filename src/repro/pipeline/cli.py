@@ -33,12 +33,9 @@ def guarded(work: Callable[[], int | None]) -> int:
         with signals.stoppable():
             _check_environment()
             return work() or 0
-    except UserError as mistake:
-        say(mistake)
-        return 2
-    except Misfortune as misfortune:
-        say(misfortune)
-        return 3
+    except (UserError, Misfortune) as told:
+        say(told)
+        return 2 if isinstance(told, UserError) else 3
     except KeyboardInterrupt as stopped:
         signals.end_children()
         signals.say()
@@ -66,11 +63,7 @@ def _check_environment() -> None:
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
-    """Hydra's flags and the overrides, in any order.
-
-    Raises:
-        UserError: for an unknown flag, or a --config-dir that is no folder.
-    """
+    """Hydra's flags and the overrides, in any order; a `UserError` for an unknown flag, or a wrong --config-dir."""
     parser = get_args_parser()
     parser.exit_on_error = False
 
@@ -90,30 +83,30 @@ def run(hydra_app: Callable[[], None], arguments: list[str] | None = None) -> in
 
     `hydra_app` is the script's `@hydra.main` function, for --info and --shell-completion.
     """
-    return guarded(lambda: _run(hydra_app, sys.argv[1:] if arguments is None else arguments))
 
+    def start() -> int:
+        args = parsed(sys.argv[1:] if arguments is None else arguments)
+        if args.help:
+            print(help.page(args.overrides, extra=args.extra))
+            return 0
+        if args.cfg == "job":
+            with conf.explained(args.overrides, args.extra):
+                config = conf.compose_all(args.overrides, args.extra)
+            print(OmegaConf.to_yaml(config, resolve=bool(args.resolve)), end="")
+            return 0
+        if args.hydra_help or args.cfg or args.info or args.shell_completion:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions through, to be put into one line here
+            with conf.explained(args.overrides, args.extra):
+                hydra_app()
+            return 0
+        for flag in ("config_path", "config_name", "experimental_rerun", "resolve", "package"):
+            if getattr(args, flag, None):
+                raise UserError(f"--{flag.replace('_', '-')} is not supported here")
+        # by name, and here: pandas and all that, for which the page of --help does not wait
+        commands = importlib.import_module("repro.pipeline.execution.commands")
+        return int(commands.run(args.overrides, args.extra, multirun=args.multirun))
 
-def _run(hydra_app: Callable[[], None], arguments: list[str]) -> int:
-    args = parsed(arguments)
-    if args.help:
-        print(help.page(args.overrides, extra=args.extra))
-        return 0
-    if args.cfg == "job":
-        print(OmegaConf.to_yaml(conf.shown(args.overrides, args.extra), resolve=bool(args.resolve)), end="")
-        return 0
-    if args.hydra_help or args.cfg or args.info or args.shell_completion:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions through, to be put into one line here
-        with conf.explained(args.overrides, args.extra):
-            hydra_app()
-        return 0
-    if refused := next((flag for flag in _NOT_OURS if getattr(args, flag, None)), None):
-        raise UserError(f"--{refused.replace('_', '-')} is not supported here")
-    # by name, and here: pandas and all that, for which the page of --help does not wait
-    commands = importlib.import_module("repro.pipeline.execution.commands")
-    return int(commands.run(args.overrides, args.extra, multirun=args.multirun))
-
-
-_NOT_OURS = ("config_path", "config_name", "experimental_rerun", "resolve", "package")
+    return guarded(start)
 
 
 def over_all(

@@ -146,6 +146,6 @@ def test_each_job_of_several_has_its_own_group():
 
 def test_what_is_shown_is_what_is_run():
     shown = OmegaConf.to_container(
-        conf.shown(["experiment=any_dropout", *SMALL, "dropout=gaussian"])["dropout"], resolve=True
+        conf.compose_all(["experiment=any_dropout", *SMALL, "dropout=gaussian"], None)["dropout"], resolve=True
     )
     assert (shown["scheme"], shown["correlation"], shown["retain"]) == ("gaussian", 0.5, [0.5, 0.7, 0.9])

@@ -80,7 +80,8 @@ def results(tmp_path_factory):
         (folder / f"{name}.py").write_text(MODULE.format(path=path))
     in_a_row = [[f"experiment={','.join(order)}", f"results={name}"] for name, order in ORDERS.items()]
     two_threads = [f"experiment={SWEEP}", "threads=2", "results=two_threads"]
-    processes = [started(folder, *in_a_row), started(folder, two_threads, OMP_NUM_THREADS="2")]
+    # torch's own number of threads differs from theirs in both, so that one who leaves or forgets it is seen
+    processes = [started(folder, *in_a_row, OMP_NUM_THREADS="2"), started(folder, two_threads, OMP_NUM_THREADS="1")]
     if importlib.util.find_spec("joblib"):
         workers = ["hydra/launcher=joblib", "hydra.launcher.workers=2", "hydra.launcher.cells=8"]
         processes.append(started(folder, [f"experiment={','.join(EXPERIMENTS)}", *workers, "results=workers"]))

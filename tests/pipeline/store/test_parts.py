@@ -1,15 +1,12 @@
-"""Parts of a grid: what is stored and put together is what one call over all cells gives, and no pickle is among it."""
+"""Parts of a grid: what is stored and put together is what one call over all cells gives, without pickle."""
 
-import ast
 import pickle
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import repro
 from repro.pipeline.store import parts
 from repro.pipeline.store.parts import Done, Parts, Piece
 
@@ -124,40 +121,3 @@ def test_a_pickle_in_a_parts_place_is_refused(there, tmp_path, inside):
     assert not sprung.exists()
     pickle.loads(pickle.dumps(Mine(sprung)))  # the control: the trap works
     assert sprung.exists()
-
-
-SOURCES = sorted(Path(repro.__file__).parent.rglob("*.py"))
-PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "_pickle"}
-BY_PICKLE = re.compile(r"allow_pickle=True|weights_only=False|(read|to)_pickle|joblib\.(dump|load)")
-
-
-def imported(source):
-    """The top-level packages that a module imports, wherever in it."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (name.name.split(".")[0] for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield str(node.module).split(".")[0]
-
-
-def by_pickle(source):
-    return bool(PICKLES & set(imported(source)) or BY_PICKLE.search(source))
-
-
-def test_no_module_of_ours_pickles():
-    assert len(SOURCES) > 50
-    assert [path for path in SOURCES if by_pickle(path.read_text(encoding="utf-8"))] == []
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import pickle",
-        "def f():\n    from pickle import loads",
-        "np.load(file, allow_pickle=True)",
-        "torch.load(file, weights_only=False)",
-        "frame.to_pickle(path)",
-    ],
-)
-def test_the_search_sees_pickles(source):
-    assert by_pickle(source)

@@ -21,8 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from repro.pipeline.composition import wording
-from repro.pipeline.composition.wording import dotted_keys, nearest
+from repro.pipeline.composition.wording import dotted_keys, first_line, nearest, shown
 from repro.pipeline.system.errors import UserError
 
 CONF = Path(__file__).resolve().parents[4] / "conf"
@@ -201,11 +200,8 @@ def groups(extra: Path | None) -> dict[str, list[str]]:
 
 
 def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]:
-    """The overrides of each job: one, or with `multirun` every combination of the values between commas.
-
-    Raises:
-        UserError: an override that is not `key=value`, or values between commas without `multirun`.
-    """
+    """The overrides of each job: one, or with `multirun` every combination of the values between commas; a `UserError`
+    for an override that is not `key=value`, or values between commas without `multirun`."""
     parsed = _parsed(overrides)
     for override in parsed:
         if is_launchers(override.input_line):
@@ -221,7 +217,7 @@ def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]
     try:
         return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
     except HydraException as error:
-        raise UserError(_first_line(error)) from None
+        raise UserError(first_line(error)) from None
 
 
 def is_launchers(override: str | None) -> bool:
@@ -250,12 +246,6 @@ def composed(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: 
         return plain(config)
 
 
-def shown(overrides: Sequence[str], extra: Path | None = None) -> DictConfig:
-    """What `--cfg job` shows."""
-    with explained(overrides, extra):
-        return compose_all(overrides, extra)
-
-
 def plain(config: DictConfig) -> dict[str, object]:
     """A composed configuration as dicts, lists and values, all interpolations resolved."""
     raw = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -282,7 +272,7 @@ def _mistake(error: Exception, overrides: Sequence[str], extra: Path | None) -> 
                 continue
             if (value := override.value()) not in allowed:
                 near = nearest(value, allowed) if isinstance(value, str) else ""
-                named = f"{override.key_or_group}={wording.shown(value)}"
+                named = f"{override.key_or_group}={shown(value)}"
                 return UserError(f"{named}: must be one of {', '.join(allowed)}{near}")
             chosen.append(str(override.input_line))
         known = _known_keys(chosen, extra)
@@ -299,7 +289,7 @@ def _mistake(error: Exception, overrides: Sequence[str], extra: Path | None) -> 
                 OmegaConf.load(path)
             except NOT_COMPOSED as reason:
                 return UserError(f"{path}: cannot be read as YAML ({' '.join(str(reason).split())})")
-    return UserError(_first_line(error))
+    return UserError(first_line(error))
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
@@ -316,13 +306,5 @@ def _parsed(overrides: Sequence[str]) -> list[Override]:
 
 def _known_keys(overrides: list[str], extra: Path | None) -> list[str]:
     config = compose_all(overrides, extra, return_hydra_config=True)
-    launcher = {"hydra": {"launcher": OmegaConf.to_container(config.hydra.launcher, resolve=False)}}
-    with open_dict(config):
-        del config["hydra"]
-    return list(dotted_keys(launcher)) + list(dotted_keys(OmegaConf.to_container(config, resolve=False)))
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error) or (str(error.__cause__) if error.__cause__ else "") or type(error).__name__
-    first, *rest = text.strip().splitlines()
-    return f"{first} {rest[0]}" if first.endswith(":") and rest else first
+    keys = dotted_keys(OmegaConf.to_container(config, resolve=False))
+    return [key for key in keys if not key.startswith("hydra.") or key.startswith("hydra.launcher")]

@@ -3,7 +3,7 @@
 import re
 import string
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -51,16 +51,11 @@ def _comments(choices: Mapping[str, str | None], extra: Path | None) -> dict[str
     return found
 
 
-def _keyed(text: str) -> list[tuple[str, str]]:
+def _keyed(text: str) -> Iterator[tuple[str, str]]:
     """The lines of a YAML file in block style, each with the dotted key that it sets; empty where it sets none."""
     above: list[tuple[int, str]] = []
-    found = []
     for line in text.rstrip().splitlines():
         if match := _LINE.match(line):
             indent = len(match["indent"])
-            above = [(depth, key) for depth, key in above if depth < indent]
-            above.append((indent, match["key"]))
-            found.append((line, ".".join(key for _, key in above)))
-        else:
-            found.append((line, ""))
-    return found
+            above = [*((depth, key) for depth, key in above if depth < indent), (indent, match["key"])]
+        yield line, ".".join(key for _, key in above) if match else ""

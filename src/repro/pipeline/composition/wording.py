@@ -34,3 +34,10 @@ def shown(value: object) -> str:
     except (TypeError, ValueError):
         text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without its details; with the second line where the first ends in a colon."""
+    text = str(error).strip() or str(error.__cause__ or "").strip() or type(error).__name__
+    first, *rest = text.splitlines()
+    return f"{first} {rest[0]}" if first.endswith(":") and rest else first

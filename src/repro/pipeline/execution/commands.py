@@ -8,7 +8,6 @@ from pathlib import Path
 from repro.pipeline.composition import conf
 from repro.pipeline.execution import launchers, runner
 from repro.pipeline.execution.launchers import Launcher
-from repro.pipeline.settings import Config
 from repro.pipeline.settings.config import announce, load
 from repro.pipeline.store import Run
 from repro.pipeline.system.errors import UserError
@@ -40,11 +39,8 @@ def run(overrides: Sequence[str], extra: Path | None, *, multirun: bool) -> int:
 
 
 def plan(overrides: Sequence[str], extra: Path | None = None, *, launcher: Launcher | None = None) -> list[Run]:
-    """The runs that `overrides` ask for: of every experiment, or of those of `experiment=a,b`. Says which scale.
-
-    Raises:
-        UserError: where an override does not fit an experiment, naming it; nothing has run by then.
-    """
+    """The runs that `overrides` ask for: of every experiment, or of those of `experiment=a,b`. Says which scale; a
+    `UserError` names an experiment that an override does not fit, and nothing has run by then."""
     named = any(text.split("=")[0] == "experiment" for text in overrides)
     every = f"experiment={','.join(conf.experiments(extra or conf.CONF))}"
     jobs = conf.jobs([*([] if named else [every]), *overrides], multirun=True)
@@ -72,16 +68,12 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None) -> int:
     return int(runner.heavy("reproduce").reproduce_all(runs, launcher))
 
 
-def again(job: Sequence[str], config: Config, extra: Path | None = None) -> str:
-    """What to type to make the record of `config` again, on any machine: with the scale picked, unforced."""
-    flags = ["--config-dir", str(extra)] if extra else []
-    kept = [text for text in job if text.split("=")[0] not in ("force", "estimate", "scale")]
-    return shlex.join(["python", "scripts/run.py", *flags, *kept, f"scale={config.scale}"])
-
-
 def _job(job: Sequence[str], extra: Path | None, launcher: Launcher | None) -> Run:
     config = load(job, extra=extra, elsewhere=launcher is not None and launcher.elsewhere)
-    return Run(config, again(job, config, extra))
+    # what to type to make its record again, on any machine: with the scale picked, unforced
+    flags = ["--config-dir", str(extra)] if extra else []
+    kept = [text for text in job if text.split("=")[0] not in ("force", "estimate", "scale")]
+    return Run(config, shlex.join(["python", "scripts/run.py", *flags, *kept, f"scale={config.scale}"]))
 
 
 def _launcher(overrides: Sequence[str], extra: Path | None) -> tuple[Launcher | None, list[str]]:

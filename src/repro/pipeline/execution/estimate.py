@@ -28,21 +28,13 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run costs.
+    """What a run costs."""
 
-    Attributes:
-        sizes: networks and steps, in words.
-        seconds: of the whole run, without W&B and figures; None where it could not be tried.
-        memory: bytes of this machine's memory at the peak.
-        shares: where the seconds go, by name.
-        note: what the estimate takes for granted, or why there is none.
-    """
-
-    sizes: str
-    seconds: float | None = None
-    memory: float = 0.0
-    shares: Mapping[str, float] = field(default_factory=dict)
-    note: str = ""
+    sizes: str  # networks and steps, in words
+    seconds: float | None = None  # of the whole run, without W&B and figures; None where it could not be tried
+    memory: float = 0.0  # bytes of this machine's memory at the peak
+    shares: Mapping[str, float] = field(default_factory=dict)  # where the seconds go, by name
+    note: str = ""  # what the estimate takes for granted, or why there is none
 
 
 def say_all(runs: Sequence[Run]) -> int:
@@ -76,8 +68,7 @@ def seconds(config: Config, cells: int | None) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as nowhere:
         config = config.model_copy(update={"results": nowhere})
         context = parts.only((0, cells), keep=False) if cells else contextlib.nullcontext()
-        started = time.monotonic()
-        training = None
+        started, training = time.monotonic(), None
         try:
             with context:
                 compute(config, Progress(config.name, quiet=True))

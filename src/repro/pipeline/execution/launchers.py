@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from repro.pipeline.composition.wording import shown
+from repro.pipeline.composition.wording import first_line, shown
 from repro.pipeline.settings import Count, Section, unknown
 from repro.pipeline.settings.config import one_line
 from repro.pipeline.system.errors import Misfortune, UserError
@@ -54,19 +54,18 @@ class Launcher(Section):
 
     @contextlib.contextmanager
     def started(self, threads: int) -> Iterator[None]:
-        """The engine, ready for `run` on workers of `threads` threads, and stopped afterwards.
-
-        Raises:
-            UserError: the engine is not installed, or cannot start.
-        """
+        """The engine, ready for `run` on workers of `threads` threads, and stopped afterwards; a `UserError` where it
+        is not installed, or cannot start."""
         self.package()
         variables = dict.fromkeys(THREAD_SETTINGS, str(threads))
-        with _environment(variables):
+        with contextlib.ExitStack() as afterwards:
+            for name, value in variables.items():  # processes that are started inherit them
+                afterwards.callback(os.environ.update, {name: os.environ[name]} if name in os.environ else {})
+                afterwards.callback(os.environ.pop, name)
+                os.environ[name] = value
             self._start(threads, variables)
-            try:
-                yield
-            finally:
-                self._stop()
+            afterwards.callback(self._stop)
+            yield
 
     def run(self, work: Work[Item], items: Sequence[Item], threads: int, folder: Path) -> Finished:
         """work(item) for every item on an engine that has `started`; `folder` takes its logs.
@@ -99,7 +98,7 @@ class Joblib(Launcher):
                 waiting.remove(number)
                 yield number, wrong
         except joblib.externals.loky.process_executor.BrokenProcessPool as error:
-            yield from ((number, f"a worker died: {_first_line(error)}") for number in sorted(waiting))
+            yield from ((number, f"a worker died: {first_line(error)}") for number in sorted(waiting))
 
     def _stop(self) -> None:
         """It keeps its processes for later calls, with this one's settings: all work is done, or no longer wanted."""
@@ -153,7 +152,7 @@ class Submitit(Launcher):
                     try:
                         wrong = next((wrong for _, wrong in job.results() if wrong), None)
                     except Exception as error:  # no result: the job was killed, ran out of time or memory
-                        wrong = f"job {job.job_id} died: {_first_line(error)}; its log: {job.paths.stderr}"
+                        wrong = f"job {job.job_id} died: {first_line(error)}; its log: {job.paths.stderr}"
                     yield number, wrong
         finally:
             for job in running.values():
@@ -191,7 +190,7 @@ class Ray(Launcher):
         try:
             self.package().init(self.address, runtime_env=environment, logging_level="warning", **here)
         except (ConnectionError, ValueError) as error:
-            raise UserError(f"hydra.launcher.address={self.address}: {_first_line(error)}") from None
+            raise UserError(f"hydra.launcher.address={self.address}: {first_line(error)}") from None
 
     def _stop(self) -> None:
         self.package().shutdown()
@@ -206,7 +205,7 @@ class Ray(Launcher):
             try:
                 yield ray.get(done)
             except ray.exceptions.RayError as error:
-                yield number, f"a worker died: {_first_line(error)}"
+                yield number, f"a worker died: {first_line(error)}"
 
 
 ENGINES: dict[str, type[Launcher]] = {"joblib": Joblib, "submitit": Submitit, "ray": Ray}
@@ -232,22 +231,3 @@ def attempt(number: int, work: Work[Item], item: Item) -> tuple[int, str | None]
     except Exception:
         return number, traceback.format_exc()
     return number, None
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that processes started inside inherit."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -7,7 +7,8 @@ import torch
 
 from repro.pipeline.execution import tracking
 from repro.pipeline.experiment import experiment
-from repro.pipeline.presentation.drawing import draw, redraw_if_needed
+from repro.pipeline.presentation.drawing import draw
+from repro.pipeline.presentation.drawing import redraw_if_needed as redraw_if_needed  # for `runner`
 from repro.pipeline.settings import Config
 from repro.pipeline.store import Record, Result, Run, parts
 from repro.pipeline.store.misfortunes import misfortunes
@@ -16,8 +17,6 @@ from repro.pipeline.system.errors import UserError
 from repro.pipeline.system.progress import Progress
 from repro.pipeline.system.threads import torch_threads
 
-__all__ = ["compute", "help", "make", "make_part", "redraw_if_needed"]
-
 
 def make(run: Run, quiet: bool) -> Record:
     """Runs, records, draws; for the holder of the claim."""
@@ -25,13 +24,9 @@ def make(run: Run, quiet: bool) -> Record:
     print(f"{config.name}: {config.title}", flush=True)
     _check(config)
     experiment(config).check()
+    name, tags = f"{config.name}-{run.place.fingerprint}", [config.name, config.scale, config.device]
     with tracking.start(
-        config.tracking,
-        name=f"{config.name}-{run.place.fingerprint}",
-        config=config.plain(),
-        group=config.name,
-        tags=[config.name, config.scale, config.device],
-        directory=config.results,
+        config.tracking, config.results, name=name, config=config.plain(), group=config.name, tags=tags
     ) as tracked:
         computing = time.monotonic()
         result = compute(config, Progress(config.name, quiet=quiet))

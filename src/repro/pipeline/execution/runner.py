@@ -32,11 +32,8 @@ def execute(run: Run, *, quiet: bool = False, wait: bool = True) -> Outcome:
     """Makes a run's record, unless it exists and `config.force` is false.
 
     Every run is one process's: others that want the same wait for it, and take its record. A run that fails or is
-    interrupted leaves no record; W&B shows it as failed. `quiet` shows no progress.
-
-    Raises:
-        locks.Taken: another process is at this run, and `wait` is false.
-        UserError, Misfortune: in one line, what to do.
+    interrupted leaves no record; W&B shows it as failed. `quiet` shows no progress. Raises `locks.Taken` where another
+    process is at this run and `wait` is false, and a `UserError` or `Misfortune` that says in one line what to do.
     """
     started, name = time.monotonic(), run.config.name
     if distributed.rank() != 0:
@@ -50,7 +47,10 @@ def execute(run: Run, *, quiet: bool = False, wait: bool = True) -> Outcome:
                 if found is None:
                     record = heavy("making").make(run, quiet)
                     run.clear()
-                    _report(record)
+                    for line in headline(record.summary["headline"]):
+                        print(f"  {line}")
+                    for path in sorted(record.figures.glob("*.pdf")):
+                        print(f"  figure {path.with_suffix('')}.{{pdf,svg,png}}")
                     seconds = time.monotonic() - started
                     print(f"{name}: done in {clock(seconds)}, record {record.path}", flush=True)
                     return Outcome(record, False, seconds)
@@ -99,11 +99,3 @@ def one_after_another(plan: Sequence[Item], attempt: Callable[[Item, bool], None
             taken += 1
         else:
             taken = 0
-
-
-def _report(record: Record) -> None:
-    """Prints a record's headline and figures."""
-    for line in headline(record.summary["headline"]):
-        print(f"  {line}")
-    for path in sorted(record.figures.glob("*.pdf")):
-        print(f"  figure {path.with_suffix('')}.{{pdf,svg,png}}")

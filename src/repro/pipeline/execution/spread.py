@@ -30,29 +30,20 @@ PROBE_TIMEOUT = 10.0  # seconds that a network filesystem may take to show a new
 
 @dataclass(frozen=True)
 class Unit:
-    """What one worker does at a time: a part of a run's grid, or a whole run.
-
-    Attributes:
-        run: the run.
-        part: of its grid; None for the run itself.
-        folder: the working directory, to which `config.results` is relative.
-        probe: a folder in the results folder that shows it is shared.
-    """
+    """What one worker does at a time: a part of a run's grid, or a whole run."""
 
     run: Run
-    part: Part | None
-    folder: Path
-    probe: Path
+    part: Part | None  # of its grid; None for the run itself
+    folder: Path  # the working directory, to which `config.results` is relative
+    probe: Path  # a folder in the results folder that shows it is shared
 
 
 def execute_all(plan: Sequence[Run], launcher: Launcher) -> list[Outcome | str]:
     """The runs of `plan` on workers: for each its outcome, or what went wrong.
 
     Cuts a grid into parts of `launcher.cells` cells, networks one by one. The cuts do not depend on how many workers
-    there are, and neither do the records, bit for bit, at the same number of threads.
-
-    Raises:
-        UserError: the launcher is not installed or cannot start, or the results folder does not do.
+    there are, and neither do the records, bit for bit, at the same number of threads. Raises a `UserError` where the
+    launcher is not installed or cannot start, or the results folder does not do.
     """
     pending = [n for n, run in enumerate(plan) if run.wanted() is None]
     wrong: dict[int, str] = {}
@@ -79,11 +70,7 @@ def execute_all(plan: Sequence[Run], launcher: Launcher) -> list[Outcome | str]:
 
 
 def work(unit: Unit) -> None:
-    """What a worker does with a unit.
-
-    Raises:
-        UserError: this machine does not see the results folder of the one that started it.
-    """
+    """What a worker does with a unit; a `UserError` where it does not see the results folder of who started it."""
     os.chdir(unit.folder)
     _wait_for(unit.probe)
     with worker():
@@ -112,35 +99,25 @@ def _outcome(run: Run, *, ran: bool) -> Outcome | str:
     return Outcome(record, False, sum(record.summary["durations"].values()))
 
 
-# ---------------------------------------------------------------------- the results folder
-
-
 @contextlib.contextmanager
 def probe(results: Path) -> Iterator[Path]:
-    """A folder in `results`, there while the block lasts, by which workers know the folder; it has been tried first.
-
-    Raises:
-        UserError: a folder cannot be renamed there, which is how records become whole in one step.
-    """
+    """A folder in `results`, there while the block lasts, by which workers know the folder; it has been tried first:
+    a `UserError` where a folder cannot be renamed there, which is how records become whole in one step."""
     with contextlib.ExitStack() as stack:
         try:
             results.mkdir(parents=True, exist_ok=True)
             token = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".shared-", dir=results.absolute())))
-            _try_rename(token)
+            before, after = token / "before", token / "after"
+            before.mkdir()
+            (before / "file").touch()
+            before.rename(after)
+            if before.exists() or not (after / "file").is_file():
+                raise UserError(f"results={results}: a renamed folder does not arrive whole; use another filesystem")
         except OSError as error:
             raise UserError(f"results={results}: {error.strerror or error}") from None
         if not _locks_hold(token / "lock"):
             print(f"warning: {results} has no locks: records stay whole, but two commands may do the same run twice")
         yield token
-
-
-def _try_rename(token: Path) -> None:
-    before, after = token / "before", token / "after"
-    before.mkdir()
-    (before / "file").touch()
-    before.rename(after)
-    if before.exists() or not (after / "file").is_file():
-        raise UserError(f"results={token.parent}: a renamed folder does not arrive whole; use another filesystem")
 
 
 def _locks_hold(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Weights & Biases: a second view of a run, never a condition for one.
 
-    with tracking.start(cfg.tracking, name=..., config=..., group=..., tags=..., directory="results") as run:
+    with tracking.start(cfg.tracking, "results", name=..., config=..., group=..., tags=...) as run:
         result = ...
         run.log_curves(result.cells, result.curves)
         run.summary(result.headline)
@@ -38,6 +38,8 @@ from repro.pipeline.system.errors import UserError
 # was not uploaded by then stays in the run's folder, from where `wandb sync` sends it.
 START_TIMEOUT_S = 20
 FINISH_TIMEOUT_S = 60
+# The record keeps code state, environment and hardware; collecting them again costs time.
+NOT_COLLECTED = ("disable_git", "disable_code", "x_disable_meta", "x_disable_machine_info", "x_disable_stats")
 
 Begun = Any  # wandb.Run, a name that only its import would give
 
@@ -82,23 +84,18 @@ class Run:
         if paths:
             self._guard(lambda run: run.log({name: _wandb().Image(path) for name, path in paths.items()}))
 
-    def _guard(self, action: Callable[[Begun], object]) -> None:
-        if self._run is None or self._broken:
+    def _guard(self, action: Callable[[Begun], object], *, last: bool = False) -> None:
+        if self._run is None or (self._broken and not last):
             return
         try:
             action(self._run)
         except Exception as error:
+            if not self._broken:
+                _warn(error, "the run itself is not affected" if last else "the run goes on untracked")
             self._broken = True
-            _warn(error, "the run goes on untracked")
 
     def _finish(self, exit_code: int) -> None:
-        if self._run is None:
-            return
-        try:
-            self._run.finish(exit_code=exit_code)
-        except Exception as error:
-            if not self._broken:
-                _warn(error, "the run itself is not affected")
+        self._guard(lambda run: run.finish(exit_code=exit_code), last=True)
 
     def _discard(self, directory: Path) -> None:
         """A mistake in the command or the data leaves nothing behind."""
@@ -161,13 +158,8 @@ def _begun(tracking: Tracking, mode: str, description: Mapping[str, object], dir
         symlink=False,  # `latest-run` is a race between parallel runs
         init_timeout=START_TIMEOUT_S,
         finish_timeout=FINISH_TIMEOUT_S,
-        # The record keeps code state, environment and hardware; collecting them again costs time.
-        disable_git=True,
-        disable_code=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_disable_stats=True,
         x_save_requirements=False,
+        **dict.fromkeys(NOT_COLLECTED, True),
     )
     return wandb.init(
         mode=mode,
@@ -195,27 +187,23 @@ def mean_curves(cells: pd.DataFrame, curves: pd.DataFrame, config: Mapping[str, 
         # p and block_size settle retain: a setting that tells no more cells apart only lengthens the label
         if _groups(cells, [*distinguishing, column]) > _groups(cells, distinguishing):
             distinguishing.append(column)
-    labels = [
-        " ".join(f"{column}={_short(value)}" for column, value in zip(distinguishing, row, strict=True)) or "mean"
-        for row in cells[distinguishing].itertuples(index=False, name=None)
-    ]
+    labels = []
+    for row in cells[distinguishing].itertuples(index=False, name=None):
+        values = [f"{value:g}" if isinstance(value, float) else str(value) for value in row]
+        labels.append(" ".join(map("=".join, zip(distinguishing, values, strict=True))) or "mean")
     by_cell = dict(zip(cells["cell"], labels, strict=True))
     numbers = curves.select_dtypes("number").columns
     measurements = [column for column in numbers if column not in settings | {"cell", "seed", "step"}]
     means = curves.groupby(["step", curves["cell"].map(by_cell).rename("label")])[measurements].mean()
     rows: dict[int, dict[str, float]] = {}
     for (step, label), row in zip(means.index, means.to_dict("records"), strict=True):
-        values = {f"{key}/{label}": value for key, value in row.items() if not pd.isna(value)}
-        rows.setdefault(int(step), {}).update(values)
+        measured = {f"{key}/{label}": value for key, value in row.items() if not pd.isna(value)}
+        rows.setdefault(int(step), {}).update(measured)
     return rows
 
 
 def _groups(cells: pd.DataFrame, columns: list[str]) -> int:
     return len(cells[columns].drop_duplicates()) if columns else 1
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _warn(error: Exception, rest: str) -> None:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from repro.pipeline.composition import conf
 from repro.pipeline.composition.wording import dotted_keys, nearest, shown
-from repro.pipeline.settings.groups import PACKAGE, Count, Data, Model, OneOrMany, Section, Seed, Training, module_named
+from repro.pipeline.settings.fields import Count, OneOrMany, Section, Seed
+from repro.pipeline.settings.groups import PACKAGE, Data, Model, Training, module_named
 from repro.pipeline.system.errors import UserError
 
 
@@ -74,31 +75,25 @@ PAPERS = Path(__file__).resolve().parents[2] / "papers"
 
 
 def load(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool = False) -> Config:
-    """Composes `conf/config.yaml` with `overrides` (those of one job) and checks the result.
+    """Composes `conf/config.yaml` with `overrides` (those of one job) and checks the result by the `Config` of its
+    experiment; a `UserError` tells the first mistake in one line.
 
     `extra` is a folder laid out as `conf/`, for what has no file there. A run `elsewhere` may name a device that is
     not here.
-
-    Raises:
-        UserError: for any mistake in `overrides`, in one line.
     """
-    config = validated(conf.composed(overrides, extra=extra, elsewhere=elsewhere))
-    for key, why in config.ignored().items():
-        if typed := next((text for text in overrides if text.partition("=")[0].lstrip("+") == key), None):
-            raise UserError(f"{typed}: has no effect here, {why}")
-    return config
-
-
-def validated(raw: Mapping[str, object]) -> Config:
-    """A composed and resolved configuration by the `Config` of its experiment; a `UserError` for the first mistake."""
+    raw = conf.composed(overrides, extra=extra, elsewhere=elsewhere)
     module = module_of(str(raw["module"]))
     found = getattr(module, "Config", None)
     if not (isinstance(found, type) and issubclass(found, Config)):
         raise UserError(f"module={raw['module']}: {module.__name__} is no experiment, it lacks Config")
     try:
-        return found.model_validate(raw)
+        config = found.model_validate(raw)
     except ValidationError as error:
         raise UserError(one_line(error, raw)) from None
+    for key, why in config.ignored().items():
+        if typed := next((text for text in overrides if text.partition("=")[0].lstrip("+") == key), None):
+            raise UserError(f"{typed}: has no effect here, {why}")
+    return config
 
 
 def announce(configs: Sequence[Config], overrides: Sequence[str]) -> None:

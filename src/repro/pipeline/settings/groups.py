@@ -1,6 +1,4 @@
-"""The types of settings, the groups of a configuration, and the kinds of each group.
-
-A kind is found by name in our folder of its group, or in a user's module.
+"""The groups of a configuration, and the kinds of each: found by name in our folder of it, or in a user's module.
 
 A kind is a package `repro/<group>/<folder>/` whose light `__init__` has a `Settings` and whose other modules do the
 work; or one module of the user's with both. `Settings` names the kinds that it takes in the Literal of its first field.
@@ -14,60 +12,17 @@ from functools import cache
 from types import ModuleType
 from typing import Annotated, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, SerializeAsAny
+from pydantic import GetCoreSchemaHandler, SerializeAsAny
 from pydantic_core import CoreSchema, core_schema
 
 from repro.pipeline.composition.conf import options_with
 from repro.pipeline.composition.wording import nearest, shown
+from repro.pipeline.settings.fields import Section
 from repro.pipeline.system.errors import UserError
 
-Item = TypeVar("Item")
+Part = TypeVar("Part", bound=Section)
 PACKAGE = __name__.partition(".")[0]
 FOLDERS = {"model": "models"}  # where the folder has another name than the group
-
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-def _unlike(values: tuple[Item, ...]) -> tuple[Item, ...]:
-    if twice := next((value for i, value in enumerate(values) if value in values[:i]), None):
-        raise ValueError(f"names {twice} twice; every value may stand there once")
-    return values
-
-
-def within(allowed: str, holds: Callable[[float], bool]) -> AfterValidator:
-    """A range named whole, where pydantic would name only the end that is crossed."""
-
-    def check(value: float) -> float:
-        if not holds(value):
-            raise ValueError(f"must lie {allowed}")
-        return value
-
-    return AfterValidator(check)
-
-
-OneOrMany = Annotated[
-    tuple[Item, ...], Field(min_length=1, strict=False), BeforeValidator(_listed), AfterValidator(_unlike)
-]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Probability = Annotated[float, within("in (0, 1)", lambda value: 0 < value < 1)]
-Correlation = Annotated[float, within("in (-1, 1)", lambda value: -1 < value < 1)]
-
-
-class Section(BaseModel):
-    """Base of every part: no unknown keys, no silent conversion ("3" is not 3), no change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    def ignored(self) -> dict[str, str]:
-        """Dotted keys that have no effect on this run, and why: a user who sets one of them is told so."""
-        return {}
-
-
-Part = TypeVar("Part", bound=Section)
 
 
 class Data(Section):
@@ -142,9 +97,7 @@ def find(group: str, name: object) -> type[Section] | None:
     """The settings of a kind: one of ours, or of the module that `name` is the path of."""
     if not isinstance(name, str) or not name:
         return None
-    if name in ours(group):
-        return ours(group)[name]
-    settings = getattr(module_named(name), "Settings", None)
+    settings = ours(group).get(name) or getattr(module_named(name), "Settings", None)
     return settings if isinstance(settings, type) and issubclass(settings, Section) else None
 
 
@@ -152,11 +105,8 @@ def unknown(name: object, allowed: Sequence[str]) -> str:
     """`must be one of …`, with the nearest one, or why a module of that name is none."""
     why = ""
     if isinstance(name, str) and not (why := nearest(name, list(allowed))):
-        why = (
-            f"; the Python module {name} lacks Settings"
-            if module_named(name)
-            else f"; no Python module is named {name}"
-        )
+        there = module_named(name) is not None
+        why = f"; the Python module {name} lacks Settings" if there else f"; no Python module is named {name}"
     return f"must be one of {', '.join(allowed)}{why}"
 
 
@@ -203,11 +153,8 @@ def implementation(settings: Section, name: str) -> Callable[..., object]:
 def function(
     module: ModuleType, place: str, name: str = "", otherwise: Callable[..., object] | None = None
 ) -> Callable[..., object]:
-    """The function `name` (or `place`) of the submodule `place` of a package, or of a module without submodules.
-
-    Raises:
-        UserError: there is none, and nothing that would do `otherwise`.
-    """
+    """The function `name` (or `place`) of the submodule `place` of a package, or of a module without submodules; a
+    `UserError` where there is none, and nothing that would do `otherwise`."""
     if hasattr(module, "__path__") and (inner := module_named(f"{module.__name__}.{place}")) is not None:
         module = inner
     found = getattr(module, name or place, otherwise)

@@ -24,33 +24,25 @@ def fingerprint(config: Mapping[str, object]) -> str:
     if config.get("device") == "auto":
         raise ValueError("device is 'auto': resolve it to 'cpu' or 'cuda' before the fingerprint is taken")
     relevant = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
-    text = json.dumps(_canonical(plain(relevant)), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain(relevant, canonical=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def plain(value: object) -> object:
-    """`value` from dicts, lists, strings, numbers, booleans and None only."""
+def plain(value: object, *, canonical: bool = False) -> object:
+    """`value` from dicts, lists, strings, numbers, booleans and None only; whole floats are integers in `canonical`."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, canonical=canonical) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [plain(item, canonical=canonical) for item in value]
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if canonical and isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise TypeError(f"a configuration cannot hold {value!r} of type {type(value).__name__}")
-
-
-def _canonical(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def flat(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -15,13 +15,8 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
 
 @contextlib.contextmanager
 def misfortunes(config: Config) -> Iterator[None]:
-    """Tells what goes wrong outside the program in one line.
-
-    Raises:
-        UserError: the results folder may not be written.
-        DiskFull: the disk is full.
-        Misfortune: memory has run out, or a training process was killed.
-    """
+    """Tells what goes wrong outside the program in one line: a `UserError` where the results folder may not be written,
+    `DiskFull`, or a `Misfortune` where memory has run out, or a training process was killed."""
     try:
         yield
     except OSError as error:

@@ -60,10 +60,7 @@ class Parts:
 
     def each(self, work: Callable[[int, int], Piece], count: int) -> Piece:
         """work(start, stop) over all of `count` cells in order, put together: what is stored, and the rest computed.
-
-        Raises:
-            Done: in a process that was given one part, or that is not the first of a data-parallel run.
-        """
+        Raises `Done` in a process that was given one part, or that is not the first of a data-parallel run."""
         started = time.monotonic()
         if (given := _part.get()) is not None:
             part, keep = given
@@ -124,8 +121,7 @@ def _with_gaps(here: Sequence[Part], count: int) -> list[Part]:
     for start, stop in here:
         if start < end or stop > count:
             continue
-        cover += [(end, start)] if start > end else []
-        cover.append((start, stop))
+        cover += [(end, start), (start, stop)] if start > end else [(start, stop)]
         end = stop
     return cover + ([(end, count)] if end < count else [])
 

@@ -62,18 +62,12 @@ class Place:
         """Makes this process the only one that computes and writes the run, until the block or the process ends.
 
         What crashed owners left is cleared up, and a damaged record moves to `results/damaged/`, with a line that says
-        so. A process may claim what it has claimed already.
-
-        Raises:
-            locks.Taken: another process has the claim, and `wait` is false.
-            OSError: `results` cannot be written.
+        so. A process may claim what it has claimed already. Raises `locks.Taken` where another process has the claim
+        and `wait` is false, an OSError where `results` cannot be written.
         """
         with locks.hold(self.beside("lock"), wait=wait) as alone:
             if alone:
-                self._sweep()
-                if self.path.exists() and (why := damage(self.path)):
-                    place = self._set_aside()
-                    print(f"warning: damaged record {self.path}: {why}; moved to {place}", file=sys.stderr, flush=True)
+                self._clear_up()
             yield
 
     def settle(self) -> None:
@@ -88,19 +82,18 @@ class Place:
             except OSError:
                 return  # a folder that may only be read has no writer to wait for
 
-    def _sweep(self) -> None:
-        """Clears up after crashed writers; only for the holder of the claim, to whom every leftover is stale."""
+    def _clear_up(self) -> None:
+        """Only for the holder of the claim, to whom every leftover is stale."""
         if self.beside("old").exists() and not self.path.exists():
             self.beside("old").rename(self.path)
         for leftover in (self.beside("old"), self.beside("tmp")):
             shutil.rmtree(leftover, ignore_errors=True)
-
-    def _set_aside(self) -> Path:
-        """Moves a damaged record to `results/damaged/<name>/` under a name that is free, and returns where it is."""
-        folder = self.results / "damaged" / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        place = next(p for n in count(1) if not (p := folder / f"{self.fingerprint}-{n}").exists())
-        return self.path.rename(place)
+        if self.path.exists() and (why := damage(self.path)):
+            folder = self.results / "damaged" / self.name
+            folder.mkdir(parents=True, exist_ok=True)
+            free = next(p for n in count(1) if not (p := folder / f"{self.fingerprint}-{n}").exists())
+            self.path.rename(free)
+            print(f"warning: damaged record {self.path}: {why}; moved to {free}", file=sys.stderr, flush=True)
 
 
 def places(experiment: Path) -> list[Place]:

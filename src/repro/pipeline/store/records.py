@@ -149,9 +149,8 @@ class Record:
 def records(experiment: str, results: str | Path = "results") -> list[Record]:
     """All records of an experiment, oldest first; an empty list where there is none. Damaged ones are left out,
     with a warning."""
-    folder = Path(results) / "runs" / experiment
     whole = []
-    for place in places(folder):
+    for place in places(Path(results) / "runs" / experiment):
         if why := damage(place.path):
             warnings.warn(f"damaged record {place.path} is left out: {why}", stacklevel=2)
         else:

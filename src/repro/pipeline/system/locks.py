@@ -25,11 +25,8 @@ class Taken(Exception):
 def hold(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Holds the lock at `path`, making its folder; leaves neither behind, unless something came into the folder.
 
-    Yields True; False where the file system has no locks, so that nothing of others' may be cleared up.
-
-    Raises:
-        Taken: another process holds it, and `wait` is false.
-        OSError: the file cannot be made.
+    Yields True; False where the file system has no locks, so that nothing of others' may be cleared up. Raises `Taken`
+    where another process holds it and `wait` is false, an OSError where the file cannot be made.
     """
     path, me = path.absolute(), (os.getpid(), threading.get_ident())
     if _held.get(path) == me:
@@ -61,8 +58,9 @@ def _acquire(path: Path, wait: bool) -> tuple[int, bool]:
             continue  # the last owner has just removed the empty folder
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if _is(path, descriptor):
-                return descriptor, True
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                    return descriptor, True
         except BlockingIOError:
             os.close(descriptor)
             raise Taken(path) from None
@@ -72,9 +70,3 @@ def _acquire(path: Path, wait: bool) -> tuple[int, bool]:
             os.close(descriptor)
             raise
         os.close(descriptor)  # the last owner has removed this file: another try on the new one
-
-
-def _is(path: Path, descriptor: int) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    return False
