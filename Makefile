@@ -66,7 +66,7 @@ lock: $(STAMP) ## choose the newest versions that pyproject.toml allows and writ
 	echo uv | $(BIN)/uv pip compile --upgrade $(COMPILE) - -o requirements-bootstrap.lock
 
 clean: ## remove .venv and caches; results stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
 	find src scripts tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # All but Ray's
