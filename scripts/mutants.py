@@ -88,7 +88,7 @@ RUNS = {
     ],
     "deep_linear_collapse": [
         *("model.depth=[2,3]", "model.width=4", "dropout.retain=[0.2,0.4,0.8]"),
-        *("training.steps=1500", "options.starts=1", "options.halvings=6"),
+        *("training.steps=1500", "options.starts=1"),
     ],
 }
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 CONF = ROOT / "tests" / "fixtures" / "conf"
 LINEAR = ["experiment=rank_collapse", "scale=smoke", "device=cpu"]
 DIGITS = ["experiment=rank_collapse_digits", "scale=smoke", "device=cpu", "data.source=mnist", "data.root=files"]
-DEEP = ["experiment=last_layer_dropout", "scale=smoke", "device=cpu", "data.subset=null"]
+DEEP = ["experiment=last_layer_dropout", "scale=smoke", "device=cpu", "data.subset=null", "data.imbalance=1.0"]
 PARQUET = [*DEEP, "data=parquet", "data.root=files"]
 FOLDER = [*DEEP, "data=image_folder", "data.root=files"]
 

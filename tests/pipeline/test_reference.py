@@ -1,4 +1,5 @@
-"""The records that come with the code are whole, of the configurations as they are, and every claim holds on them."""
+"""The records that come with the code are whole, of the configurations as they are, and the claims fail that are known
+to, and no others."""
 
 from pathlib import Path
 
@@ -13,12 +14,22 @@ from repro.pipeline.store.integrity import damage
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "cpu"
 
 
+UNDECIDED = {
+    # whole units cost more than a tenth of the weight makes
+    "last_layer_dropout": {"weight_within_a_tenth"},
+    "last_layer_single_units": {"weight_within_a_tenth"},
+    # one rate alone
+    "last_layer_small_retain": {"shrinkage_order"},
+    "last_layer_textbook": {"shrinkage_order"},
+}
+
+
 def reference(name):
     return Run(load([f"experiment={name}", "scale=cpu", "device=cpu", f"results={REFERENCE}"]))
 
 
 @pytest.mark.parametrize("name", list(conf.experiments()))
-def test_every_experiment_has_its_reference_on_which_the_claims_hold(name):
+def test_every_experiment_has_its_reference_on_which_the_claims_are_what_they_say(name):
     run = reference(name)
     assert (record := run.record()) is not None, (
         f"make reproduce-all SCALE=cpu, and copy results/runs/{name} to {REFERENCE}"
@@ -26,7 +37,10 @@ def test_every_experiment_has_its_reference_on_which_the_claims_hold(name):
     assert damage(record.path) is None
     ledger = verdicts.ledger([run])
     assert ledger
-    assert {v.claim.id: v.measured for v in ledger if v.decision != "holds"} == {}
+    failing = {v.claim.id: v.measured for v in ledger if v.decision == "fails"}
+    assert failing.keys() == {v.claim.id for v in ledger if name in v.claim.departs}, failing
+    undecided = {v.claim.id for v in ledger if v.decision == "not measured"}
+    assert undecided == UNDECIDED.get(name, set())
     figures = {path.stem for path in (REFERENCE / "figures" / name).glob("*.svg")}
     assert {v.claim.figure for v in ledger} <= figures | {""}
 

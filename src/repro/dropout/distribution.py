@@ -7,6 +7,7 @@ one interface and never branches in the code that trains or measures.
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -62,6 +63,10 @@ class MaskDistribution(ABC):
     def relative_variance(self) -> Float[Tensor, "..."]:
         """Var[z/μ] of each entry, of shape `shape`."""
         return self.relative_covariance.diagonal().view(self.shape)
+
+    def with_retain(self, retain: float) -> "MaskDistribution":
+        """The same noise at another θ; a subclass that is no dataclass says how."""
+        return replace(self, retain=retain)  # type: ignore[type-var]
 
     def sample_normalized(self, count: int, generator: Generator, dtype: torch.dtype) -> Tensor:
         """Masks divided by their mean, z/μ, as the stochastic objective uses them: (count, *shape)."""

@@ -129,6 +129,10 @@ def plain_log_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
 
 
-def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int = 6) -> None:
-    """One legend for all panels, under them."""
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """One legend for all panels, under them, in as few rows as its width allows."""
+    for rows in range(1, len(handles) + 1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(handles) // rows))
+        if legend.get_window_extent().width <= figure.bbox.width or rows == len(handles):
+            return
+        legend.remove()

@@ -1,5 +1,6 @@
 """Pure functions on tensors: support norms and their proximal map, deterministic objectives, closed forms."""
 
+from repro.theory.apportionment import apportioned_spectrum
 from repro.theory.blocks import equal_blocks
 from repro.theory.deep_linear import (
     critical_penalty,
@@ -22,11 +23,17 @@ from repro.theory.objectives import (
     expected_objective,
     retain_probability,
 )
+from repro.theory.onset import Onset, collapse_onset
 from repro.theory.spectrum import effective_rank
 from repro.theory.support_norm import k_support_norm, prox_squared_k_support, spectral_k_support_norm
+from repro.theory.width import blocks_needed
 
 __all__ = [
     "GlobalMinimum",
+    "Onset",
+    "apportioned_spectrum",
+    "blocks_needed",
+    "collapse_onset",
     "critical_penalty",
     "critical_retain",
     "deep_dropout_regularizer",

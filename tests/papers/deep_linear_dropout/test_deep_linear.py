@@ -3,10 +3,12 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from repro import theory
 from repro.papers.deep_linear_dropout import sgd
+from repro.papers.deep_linear_dropout.deep_linear_collapse import COLLAPSE, measured_share
 from repro.pipeline import settings
 from repro.pipeline.execution.making import compute
 from repro.pipeline.experiment import Experiment
@@ -32,7 +34,6 @@ OVERRIDES = {
         "dropout.retain=[0.2,0.4,0.8]",
         "training.steps=1500",
         "options.starts=1",
-        "options.halvings=6",
     ],
 }
 
@@ -68,7 +69,7 @@ def decisions(record):
 @pytest.mark.parametrize("name", ["regularizer", "collapse"])
 def test_all_claims_hold_on_an_honest_record(name, request):
     found = decisions(request.getfixturevalue(name))
-    assert len(found) == {"regularizer": 4, "collapse": 5}[name]
+    assert len(found) == {"regularizer": 5, "collapse": 6}[name]
     assert set(found.values()) == {"holds"}, found
 
 
@@ -94,6 +95,19 @@ def test_ranks_fall_with_dropout_and_depth(collapse):
     assert (collapse.cells.relative_gap > -1e-6).all()
     known = collapse.cells.solver_objective.notna()
     assert (known == ((collapse.cells.depth == 2) | (collapse.cells.retain <= collapse.cells.critical_retain))).all()
+
+
+def test_the_onset_is_between_two_solves(collapse):
+    found = pd.DataFrame({name: collapse.arrays[f"collapse_{name}"] for name in COLLAPSE})
+    share = measured_share(found)
+    assert share[found.depth == 2].tolist() == [1.0]
+    assert share[found.depth == 3].sub(1).abs().max() < 1e-3
+    assert (found.onset > found.predicted * (1 + 1e-9))[found.depth == 3].all()  # less dropout is enough
+    # Controls: the second value dead before, alive after; the branch low on both sides, or another start lower.
+    assert measured_share(found.assign(below=1e-9)).isna().all()
+    assert measured_share(found.assign(above=1e-3))[found.depth == 2].isna().all()
+    for wrong in ({"gap_above": -1e-3}, {"gap_below": 1e-3}, {"least": -1e-3}):
+        assert measured_share(found.assign(**wrong))[found.depth == 3].isna().all()
 
 
 def test_p_sets_a_rate_that_depends_on_the_width():
@@ -126,9 +140,7 @@ def test_mistakes_are_named(override, message):
 
 
 def test_a_diverging_network_leaves_a_record(tmp_path, drawn):
-    record = run(
-        "deep_linear_collapse", tmp_path, "training.learning_rate=50", "training.steps=30", "options.halvings=0"
-    )
+    record = run("deep_linear_collapse", tmp_path, "training.learning_rate=50", "training.steps=30")
     assert record.cells.diverged.any()
     assert decisions(record)["collapse_is_certain"] == "fails"
     assert decisions(record)["rank_one_closed_form"] == "holds"  # L-BFGS has no learning rate
@@ -176,8 +188,30 @@ def sum_for_product(patch):
     patch.setattr(theory, "induced_penalty", lambda widths, retain: sum((1 - retain) / retain / d for d in widths))
 
 
+def one_percent_more(patch):
+    """A regulariser too large by a hundredth, which no single comparison sees."""
+    right = theory.deep_dropout_regularizer
+    patch.setattr(theory, "deep_dropout_regularizer", lambda *given: 1.01 * right(*given))
+
+
+def onset_off_by_two_percent(patch):
+    right = theory.collapse_onset
+    patch.setattr(
+        theory, "collapse_onset", lambda m, layers: right(m, layers)._replace(rate=1.02 * right(m, layers)[0])
+    )
+
+
+def onset_where_rank_one_is_certain(patch):
+    """The bound's onset for the optimum's, continuous at any depth."""
+
+    def wrong(m, layers):
+        return theory.Onset(float((1 + theory.critical_penalty(m)) ** (1 / layers) - 1), 1e-3)
+
+    patch.setattr(theory, "collapse_onset", wrong)
+
+
 def late_collapse(patch):
-    """A rate of collapse at three quarters of the dropout."""
+    """A rate of collapse at a tenth of the dropout."""
     right = theory.critical_retain
 
     def wrong(spectrum, widths):
@@ -204,7 +238,10 @@ def another_rate_for_one_layer(patch):
         (bound_too_high, "deep_linear_regularizer", {"lower_bound"}),
         (bound_of_another_norm, "deep_linear_regularizer", {"bound_is_attained"}),
         (sum_for_product, "deep_linear_collapse", {"rank_one_closed_form"}),
-        (late_collapse, "deep_linear_collapse", {"collapse_rate", "deeper_collapses_sooner", "collapse_is_certain"}),
+        (one_percent_more, "deep_linear_regularizer", {"pooled_slope"}),
+        (late_collapse, "deep_linear_collapse", {"collapse_is_certain"}),
+        (onset_off_by_two_percent, "deep_linear_collapse", {"onset_one_layer", "onset_deeper"}),
+        (onset_where_rank_one_is_certain, "deep_linear_collapse", {"onset_deeper", "onset_jumps"}),
         (another_rate_for_one_layer, "deep_linear_collapse", {"depth_two"}),
     ],
 )

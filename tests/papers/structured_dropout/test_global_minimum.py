@@ -78,6 +78,7 @@ def test_narrow_networks_do_not_reach_it(run):
     size, width, gap = (arrays[f"width_needed_{name}"] for name in ("block_size", "width", "gap"))
     assert sorted(zip(size, width, strict=True)) == [(1, d) for d in range(2, 9)] + [(2, d) for d in (2, 4, 6, 8)]
     assert (gap > -1e-12).all()
+    assert ((abs(gap) < 1e-10) == (width >= arrays["width_needed_derived"])).all()
     for r in (1, 2):
         mine = size == r
         assert gap[mine][0] > 1e-4  # a visible gap at the least width
@@ -101,6 +102,21 @@ def test_figures(run, drawn):
         "width_needed": 1,
     }
     assert all(axis.get_xlabel() for panels in axes.values() for axis in panels)
+
+
+def test_fewer_samples_than_features(run_linear):
+    """What X does not span is never seen: the closed form has a projection in it, and a rest that stays."""
+    run = run_linear(
+        "experiment=global_minimum_rank_deficient", "data.samples=9", "data.rank=6", "data.noise=0.2",
+        "dropout.block_size=[1,2]", "dropout.p=[0.7,0.9]", "training.steps=2000",
+    )  # fmt: skip
+    X = load(run.config.data).X
+    assert np.linalg.matrix_rank(X) == 9 < len(X)
+    cells = run.record.cells
+    assert cells.relative_gap.between(-1e-6, 1e-3).all()
+    assert cells.minimizer_distance.max() < 0.05
+    assert cells.solver_gap.abs().max() < 1e-10
+    assert "width_needed_gap" not in run.record.arrays
 
 
 @pytest.mark.parametrize("learning_rate", [0.25, 100.0])

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from repro.papers.structured_dropout.rank_collapse import CLAIMS
+from repro.pipeline.claims import NotMeasured
+
 P, SIZES = (0.6, 0.75, 0.9), (1, 2, 4)
 
 
@@ -104,3 +107,27 @@ def test_a_single_cell_has_figures_too(run_linear, drawn):
     )
     assert len(run.record.cells) == 1
     assert len(drawn(run)["collapse"]) == 2
+
+
+def test_the_price_in_steps(run_linear, drawn):
+    run = run_linear(
+        "experiment=rank_collapse_textbook", "seed=[0,1]", "dropout.block_size=[1,2]", "dropout.p=[0.6,0.9]",
+        "training.steps=2000", "training.learning_rate=0.02", "options.price.steps=[100,500]",
+    )  # fmt: skip
+    arrays = run.record.arrays
+    assert run.config.training.masks_per_step == 1
+    pairs = list(zip(arrays["price_steps"], arrays["price_masks"], strict=True))
+    assert pairs == [(100, 1), (100, 32), (500, 1), (500, 32)]
+    one, many = arrays["price_relative_gap"][::2], arrays["price_relative_gap"][1::2]
+    first = run.record.cells[run.record.cells.seed == 0]
+    assert one[0] > one[1] > first.relative_gap.max()  # longer is better
+    assert (many < one).all()  # and so are more masks
+    axes = drawn(run)["price"]
+    assert len(axes) == 3
+    assert [len(line.get_xdata()) for line in axes[0].get_lines()] == [3, 2, 2]  # its own end, then the limit's line
+
+
+def test_an_order_of_one_kind_alone_is_not_measured(run_linear):
+    run = run_linear("experiment=rank_collapse", "dropout.p=[0.6,0.9]", "dropout.block_size=2", "training.steps=20")
+    with pytest.raises(NotMeasured, match="no pair of one p"):
+        next(claim for claim in CLAIMS if claim.id == "rank_falls").measure(run.record)

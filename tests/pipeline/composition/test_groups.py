@@ -87,7 +87,7 @@ def test_any_dropout_with_one_noise_alone(option):
     assert after.get("correlation") == (0.5 if option == "gaussian" else None)
 
 
-@pytest.mark.parametrize("experiment", ["last_layer_dropout", "last_layer_dropout_long_tailed"])
+@pytest.mark.parametrize("experiment", ["last_layer_dropout", "last_layer_embedding"])
 def test_the_last_layer_takes_noise_on_its_units(experiment):
     before = as_it_is(experiment)["dropout"]
     for option, sizes in {"bernoulli": [1], "overlapping_dropblock": before["block_size"], "gaussian": [1]}.items():

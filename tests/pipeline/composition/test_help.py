@@ -35,8 +35,8 @@ def test_what_is_said_is_said_of_the_options_that_are_chosen():
     network = dict(keys_of(help.page(["experiment=last_layer_dropout"]))[0])
     assert network["training.learning_rate"] == "peak step size"  # and not what another experiment says of its own
     assert network["model.channels"] == "of the first stage"  # from the file that all residual networks share
-    long_tailed = dict(keys_of(help.page(["experiment=last_layer_dropout_long_tailed"]))[0])
-    assert long_tailed["options.without"] == network["options.without"]  # from the experiment that it varies
+    embedding = dict(keys_of(help.page(["experiment=last_layer_embedding"]))[0])
+    assert embedding["options.without"] == network["options.without"]  # from the experiment that it varies
     gaussian, part = keys_of(help.page(["experiment=any_dropout", "dropout=gaussian"]))
     assert "scheme: gaussian\n" in part
     assert dict(gaussian)["dropout.correlation"].startswith("between neighbouring units")

@@ -19,7 +19,7 @@ LINEAR = [
 ]  # fmt: skip
 DEEP = [
     "experiment=last_layer_dropout", "scale=cpu", "device=cpu", "seed=0", "training.processes=2", "training.epochs=12",
-    "dropout.block_size=[1,4,8]", "dropout.retain=[0.02,0.5,0.95]", "training.batch_size=50",
+    "dropout.block_size=[1,4,8]", "dropout.retain=[0.02,0.5,0.95]", "training.batch_size=50", "data.imbalance=1.0",
 ]  # fmt: skip
 STEP, POINT, FIXED, EPOCH, IMAGE = 2e-3, 5e-2, 0.7, 0.3, 1e-3
 
@@ -65,7 +65,7 @@ def test_networks(monkeypatch):
 def test_it_says_and_writes_nothing(name, capsys, tmp_path):
     threads = torch.get_num_threads()
     small = ["scale=smoke", "device=cpu"] + (["data.subset=300"] if "layer" in name else ["training.steps=30"])
-    small += ["model.depth=[2,3]", "options.halvings=1"] if "collapse" in name else []  # what it takes beside training
+    small += ["model.depth=[2,3]", "options.starts=1"] if "collapse" in name else []  # what it takes beside training
     assert cli.run(lambda: None, [f"experiment={name}", *small, "estimate=true"]) == 0
     printed = capsys.readouterr().out
     assert f"{name}: " in printed

@@ -37,7 +37,7 @@ options: {monte_carlo_masks: 64}
 seed: [0, 1, 2]
 model: {depth: [2, 3]}
 training: {steps: 60, log_points: 4}
-options: {halvings: 1}
+options: {starts: 1}
 """,
     ),
 }

@@ -27,16 +27,7 @@ def last_value(record):
     return curves[curves.step == curves.step.max()].groupby("seed").value.max()
 
 
-HOLDS = Claim(
-    id="grows",
-    statement="The line grows <fast> & far.",
-    source="nowhere",
-    quantity="last value",
-    low=1.0,
-    high=10.0,
-    because="it must",
-    measure=last_value,
-)
+HOLDS = Claim("grows", "The line grows <fast> & far.", "nowhere", "last value", "it must", last_value, 1.0, 10.0)
 FAILS = replace(HOLDS, id="falls", statement="The line falls.", low=-10.0, high=0.0, caveat="It does not.")
 SWEEP = 0.01  # what two machines' sweeps may differ by
 LATER = replace(HOLDS, id="later", statement="The line goes on.", scales=("gpu",))
@@ -93,6 +84,18 @@ def test_a_claim_that_fails_is_exit_code_1_and_says_why(monkeypatch, capsys):
     assert code == 1
     assert "It does not." in html
     assert "fails: tiny, falls: The line falls. It does not." in capsys.readouterr().out
+
+
+def test_a_claim_that_is_known_to_fail_stands_as_such_and_is_no_exit_code(monkeypatch, capsys):
+    monkeypatch.setattr(tiny, "CLAIMS", (HOLDS, replace(FAILS, departs=("tiny",))))
+    runner.execute(Run(load()))
+    code, html = page()
+    assert code == 0
+    assert "1 claim holds, 1" in " ".join(html.split())
+    assert "✗ fails</span> (known)" in html
+    assert "fails, as known: tiny, falls: The line falls. It does not." in capsys.readouterr().out
+    monkeypatch.setattr(tiny, "CLAIMS", (replace(FAILS, departs=("another",)),))
+    assert page()[0] == 1
 
 
 def test_reproduce_all_judges_and_reports(monkeypatch, capsys):

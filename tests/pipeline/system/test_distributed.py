@@ -19,7 +19,8 @@ from repro.pipeline.system.errors import UserError
 RUN = str(Path(__file__).parents[3] / "scripts" / "run.py")
 DEEP = [
     "experiment=last_layer_dropout", "scale=smoke", "device=cpu", "threads=1", "tracking.mode=disabled",
-    "data.subset=150", "dropout.block_size=4", "options.monte_carlo_masks=64", "options.without=false",
+    "data.subset=150", "dropout.block_size=4", "dropout.retain=0.5", "options.monte_carlo_masks=64",
+    "options.without=false",
 ]  # fmt: skip
 
 

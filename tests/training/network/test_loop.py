@@ -19,7 +19,7 @@ from repro.dropout.layers import DisjointDropBlock2d
 from repro.models.resnet import Settings as ResNetSettings
 from repro.models.resnet.build import ResNet
 from repro.pipeline.system.threads import torch_threads
-from repro.training.network import Settings, measurement
+from repro.training.network import Settings, loop, measurement
 from repro.training.network.loop import Task, fabric_of, fit, order_of, quadratic_loss, schedule
 from repro.training.sweep.noise import Cell, noise_of
 
@@ -104,6 +104,25 @@ def test_quadratic_loss_is_the_mean_over_the_masks():
     found = quadratic_loss(U, G, Y, masks.mean(0), masks.mT @ masks / 16)
     assert float(found) == pytest.approx(float(expected), rel=1e-12)
     assert float(quadratic_loss(U, G, Y, masks.mean(0), torch.ones(8, 8))) != pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("training", [TRAINING, PER_SAMPLE])
+def test_a_bias_of_the_head_is_out_of_dropouts_reach(training, monkeypatch):
+    network = ResNet(MODEL.model_copy(update={"head_bias": True}), 1, 3, 0)
+    torch.nn.init.constant_(network.head.bias, 0.4)
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets = torch.randn(12, 1, 12, 12, generator=generator), torch.eye(3)[torch.arange(12) % 3]
+    masked = loop._Loss(network, DropBlock(8, 8, 0.5), training)  # all units of a sample, or none
+    masked.generator = masked.dropout.generator = generator
+    U, G, b = network.head.weight, network.features(inputs), network.head.bias
+    if training.mask_per == "sample":
+        monkeypatch.setattr(masked.dropout, "masks", DropBlock(8, 8, 1 - 1e-12))
+    else:
+        monkeypatch.setattr(masked, "_draw", lambda like: (torch.ones(8), torch.ones(8, 8)))
+    expected = (targets - G @ U.mT - b).square().sum() / 12
+    assert masked(inputs, targets).item() == pytest.approx(expected.item(), rel=1e-4)
+    expected.backward()
+    assert network.head.bias.grad.abs().max() > 0.01
 
 
 def test_schedule():

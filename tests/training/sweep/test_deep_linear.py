@@ -10,6 +10,7 @@ from torch import Tensor
 from repro.dropout import Bernoulli
 from repro.dropout.layered import LayeredDropout
 from repro.theory import (
+    collapse_onset,
     critical_retain,
     deep_dropout_regularizer,
     minimum_value,
@@ -256,3 +257,14 @@ def test_deeper_networks_stay_above_the_bound_where_the_rank_is_higher(spectrum)
     assert (found.singular_values > 1e-3).sum() > 1
     assert found.objective > (residual + float(minimum_value(m, 1, penalty))) * (1 + 1e-4)
     assert math.isfinite(found.objective)
+
+
+def test_the_solver_follows_a_minimum_from_one_rate_to_another():
+    """Two hidden layers near the rate at which rank 1 takes over: a random start dies there, the branch lives on."""
+    target = torch.tensor([1.0, 0.6, 0.35, 0.2], dtype=torch.float64)
+    onset = collapse_onset(target, 2).rate
+    far = solve(target, 0.0, (4, 4), 1 / (1 + 4 * 0.5 * onset), 0)
+    after = solve(target, 0.0, (4, 4), 1 / (1 + 4 * 1.01 * onset), 0, far.point)
+    assert after.singular_values[1] > 0.05 * after.singular_values[0]
+    rank_one = float(target.square().sum() - target[0] ** 2 / (1 + 1.01 * onset) ** 2)
+    assert after.objective > rank_one * (1 + 1e-5)  # a minimum, and no longer the lowest

@@ -1,4 +1,4 @@
-"""Residual networks for small images: features g(x), and a linear last layer without bias on top of them.
+"""Residual networks for small images: features g(x), and a linear last layer on top of them.
 
 ResNet-8/20/56/110 are those of He et al. (2016), section 4.2 (three stages of 3×3 blocks, 6n + 2 layers), with
 projections where the shape changes; ResNet-18/50 are torchvision's four stages behind a stem for small images (3×3,
@@ -67,10 +67,12 @@ class ResNet(nn.Module):
                     channels = outputs
                 self.stages.append(nn.Sequential(*blocks))
             self.embedding = nn.Linear(channels, settings.width, bias=False) if settings.embedding else nn.Identity()
-            self.head = nn.Linear(settings.width, classes, bias=False)
+            self.head = nn.Linear(settings.width, classes, bias=settings.head_bias)
             for module, scale in ((self.embedding, EMBEDDING_SCALE), (self.head, HEAD_SCALE)):
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
             self.map_dropout = nn.ModuleList(
                 map_dropout(stage - len(depths)) if map_dropout else nn.Identity() for stage in range(len(depths))
             )

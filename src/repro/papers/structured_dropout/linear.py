@@ -88,6 +88,7 @@ def stochastic_and_deterministic(
 
         - `monte_carlo`, `standard_error`: the stochastic objective of SGD's iterate, mean over `masks` masks;
         - `deterministic`: the deterministic objective of the same iterate;
+        - `fit`: the part of it that is the data fit ‖Y − UVᵀX‖²;
         - `dropout_objective`: that of Dropout with the same θ, again of the same iterate;
         - `deterministic_training`: the deterministic objective along deterministic descent;
         - `remeasured`: whether the Monte-Carlo value is a second, larger sample (see `monte_carlo`).
@@ -118,6 +119,7 @@ def _both_trainings(
     cells = [all_cells[number] for number in numbers]
     problem = Problem.from_data(*data)
     data = compact(data)
+    X, Y = (matrix.to(config.device) for matrix in data)
     plan = Schedule.of(config.training)
     steps = log_steps(plan.steps, config.training.log_points)
     noise = noise_of(problem.to(config.device, problem.gram.dtype), cells)
@@ -136,6 +138,7 @@ def _both_trainings(
                 "monte_carlo": mean.cpu().numpy(),
                 "standard_error": error.cpu().numpy(),
                 "deterministic": expected.cpu().numpy(),
+                "fit": (Y - U @ (V.mT @ X)).square().sum((-2, -1)).cpu().numpy(),
                 "dropout_objective": deterministic_objective(as_dropout, U, V, data).cpu().numpy(),
                 "remeasured": again.cpu().numpy(),
             }

@@ -126,7 +126,7 @@ def objective_curves(
     if dropout:
         handles.append(Line2D([], [], color="black", linestyle=":"))
         names.append("Dropout's objective")
-    plotting.legend_below(figure, handles, names, columns=4)
+    plotting.legend_below(figure, handles, names)
     return figure
 
 

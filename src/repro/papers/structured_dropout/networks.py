@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf, isfinite, nan
+from math import isfinite, nan
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -20,6 +21,7 @@ from lightning_fabric import Fabric
 
 from repro.data.images import Images
 from repro.dropout.distribution import MaskDistribution
+from repro.dropout.layers import FeatureDropout
 from repro.models.resnet.build import MapDropout
 from repro.papers.structured_dropout.settings import DeepConfig
 from repro.pipeline.settings import implementation
@@ -49,12 +51,16 @@ class Job:
         device: `cpu` or `cuda`.
         block_size: of the blocks whose balance is measured.
         monte_carlo_masks: that each measurement of the stochastic objective averages over.
+        forward_masks: draws of dropout in the forward pass once training is over.
+        measurements: along training; None for one after every epoch.
     """
 
     task: Task
     device: str
     block_size: int
     monte_carlo_masks: int
+    forward_masks: int = 0
+    measurements: int | None = None
 
 
 class Trained(NamedTuple):
@@ -112,12 +118,11 @@ def train_all(jobs: Sequence[Job], config: DeepConfig, progress: Progress) -> Pi
 def _train_some(jobs: Sequence[Job], first: int, folder: Path, config: DeepConfig, progress: Progress) -> Piece:
     """`train_all` on the networks number `first` and following, whose checkpoints are in `folder`."""
     started = time.monotonic()
-    resumed = len(list(folder.glob("*.pt"))) if folder.is_dir() else 0
-    if resumed:
+    if resumed := len([*folder.glob("*.pt")]):
         progress.say(f"going on from the checkpoints of {resumed} networks in {folder}")
     processes, cores = shares(config, config.training, len(jobs))
     count, batch = len(jobs[0].task.images.train), config.training.batch_size
-    total = len(jobs) * (count // batch * batch) * config.training.epochs
+    total = sum(job.task.training.epochs for job in jobs) * (count // batch * batch)
     with progress.phase(f"{len(jobs)} networks, images", total=total) as bar:
         done = 0
 
@@ -130,8 +135,8 @@ def _train_some(jobs: Sequence[Job], first: int, folder: Path, config: DeepConfi
             trained = [_train(job, cores, advance) for job in jobs]
         else:
             trained = _side_by_side(jobs, processes, cores, advance)
-    seconds = time.monotonic() - started
-    progress.say(f"{done / seconds:,.0f} images/s on {processes} × {cores} threads, {config.device}")
+    rate = done / (time.monotonic() - started)
+    progress.say(f"{rate:,.0f} images/s on {processes} × {cores} threads, {config.device}")
     rows: list[Row] = []
     for number, network in enumerate(trained, first):
         rows += [{"cell": number, "step": int(row["epoch"])} | row for row in network.rows]
@@ -163,6 +168,8 @@ def _nowhere(images: int) -> None:
 def _train_here(fabric: Fabric, job: Job, advance: Advance) -> Trained:
     measure = Measurement(job, str(fabric.device))
     rows = fit(fabric, job.task, measure, advance)
+    if rows and "deterministic" not in rows[-1]:  # it diverged between two measurements
+        rows[-1] |= measure.diverged(len(measure.singular_values))
     return Trained(rows, measure.singular_values, measure.block_norms)
 
 
@@ -171,7 +178,9 @@ class Measurement:
 
     A row has, all objectives in units of ‖Y‖²: `data_fit`; `deterministic` and `monte_carlo` ± `standard_error`, the
     objective's expectation and sample mean on the same features; `remeasured`, see `monte_carlo`;
-    `penalty`; the numbers of `repro.training.network.measurement.balance`; `train_accuracy` and `test_accuracy`.
+    `penalty`; the numbers of `repro.training.network.measurement.balance`; `train_accuracy` and `test_accuracy`;
+    `test_error`, the data fit on the held-out images in units of their own ‖Y‖²; in the last row, where asked for,
+    `forward` ± `forward_error`, the stochastic objective with masks multiplied into each image's features.
     """
 
     def __init__(self, job: Job, device: str) -> None:
@@ -180,12 +189,20 @@ class Measurement:
         self.singular_values = self.block_norms = np.empty(0)
 
     def __call__(self, epoch: int, network: Network) -> Row:
+        training = self.job.task.training
+        if (training.epochs - epoch) % -(-training.epochs // (self.job.measurements or training.epochs)):
+            return {}
+        exact = measurement.exact_statistics(network, self.images, self.images.train)
+        with exact if training.batch_norm == "recomputed" else nullcontext():
+            return self._measured(epoch, network)
+
+    def _measured(self, epoch: int, network: Network) -> Row:
         task = self.job.task
         seen = measurement.look(network, self.images, self.images.train)
         energy, misfit = seen.problem.energy, measurement.data_fit(seen)
         row = {"data_fit": misfit / energy, "deterministic": misfit / energy, "penalty": 0.0}
         if not isfinite(energy + misfit):
-            return self._diverged(len(seen.head))
+            return self.diverged(len(seen.head))
         if task.masks is not None:
             cell = Cell(task.masks, task.seed)
             noise = noise_of(seen.problem, [cell])
@@ -202,20 +219,24 @@ class Measurement:
                 "standard_error": float(error) / energy,
                 "remeasured": float(again),
             }
+            if self.job.forward_masks and epoch == task.training.epochs:
+                dropout = FeatureDropout(task.masks)  # one mask a sample
+                dropout.generator = cell.generator("forward", seen.head.device)
+                losses = partial(measurement.losses_through_masks, network, self.images, self.images.train, dropout)
+                mean, error, _ = monte_carlo(losses, expected, self.job.forward_masks)
+                row |= {"forward": float(mean) / energy, "forward_error": float(error) / energy}
         self.singular_values = measurement.singular_values(seen).cpu().numpy()
         self.block_norms = measurement.block_norms(seen, self.job.block_size).cpu().numpy()
         test = measurement.look(network, self.images, self.images.test)
-        return (
-            row
-            | measurement.balance(seen, self.job.block_size)
-            | {"train_accuracy": seen.accuracy, "test_accuracy": test.accuracy}
-        )
+        row |= {"train_accuracy": seen.accuracy, "test_accuracy": test.accuracy}
+        row |= {"test_error": measurement.data_fit(test) / test.problem.energy}
+        return row | measurement.balance(seen, self.job.block_size)
 
-    def _diverged(self, classes: int) -> Row:
+    def diverged(self, classes: int) -> Row:
         """The row of a network that is no longer finite: the grid's other networks go on."""
         self.singular_values, self.block_norms = np.full(classes, nan), np.full(1, nan)
         names = ("data_fit", "deterministic", "penalty", "imbalance", "tightness", "effective_rank")
-        return dict.fromkeys((*names, "train_accuracy", "test_accuracy"), nan)
+        return dict.fromkeys((*names, "train_accuracy", "test_accuracy", "test_error"), nan)
 
 
 # ---------------------------------------------------------------------- processes
@@ -276,5 +297,4 @@ def _train_in_process(job: Job, cores: int) -> Trained:
 def final(curves: pd.DataFrame) -> pd.DataFrame:
     """The last row of each cell, and whether the cell `diverged`: its loss or its objective is not finite."""
     last = curves.drop_duplicates("cell", keep="last").drop(columns=["cell", "step"]).reset_index(drop=True)
-    numbers = last[["train_loss", "deterministic"]]
-    return last.assign(diverged=(numbers.isna() | numbers.isin([inf, -inf])).any(axis=1))
+    return last.assign(diverged=~np.isfinite(last[["train_loss", "deterministic"]]).all(axis=1))

@@ -23,8 +23,8 @@ def reproduce_all(plan: Sequence[Run], launcher: Launcher | None = None) -> int:
     """Runs what is not cached, draws what is recorded, judges the claims; returns the exit code.
 
     An experiment that fails prints its traceback and the others still run. The exit code is 1 then, and also where a
-    claim that was measured fails; a difference to the reference records is shown and no failure. Several processes
-    may do this at once: each run is done by one of them.
+    claim fails that is not known to (`Claim.departs`); a difference to the reference records is shown and no failure.
+    Several processes may do this at once: each run is done by one of them.
     """
     started = time.monotonic()
     outcomes = spread.execute_all(plan, launcher) if launcher is not None else None
@@ -70,4 +70,4 @@ def reproduce_all(plan: Sequence[Run], launcher: Launcher | None = None) -> int:
     print(f"all done in {clock(time.monotonic() - started)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed or any(verdict.decision == "fails" for verdict in ledger) else 0
+    return 1 if failed or verdicts.surprising(ledger) else 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from repro.pipeline.claims import shown
 from repro.pipeline.experiment import experiment
-from repro.pipeline.presentation.verdicts import judge
+from repro.pipeline.presentation.verdicts import Verdict, judge
 from repro.pipeline.store import Record, Run
 from repro.pipeline.store.place import Place
 
@@ -98,8 +98,13 @@ def _claims(run: Run, mine: Record, reference: Record) -> tuple[str, bool]:
             continue
         same = same and ours.decision == theirs.decision
         sign = "=" if ours.decision == theirs.decision else "≠"
-        lines.append(f"{sign} {claim.id} {shown(ours.decisive)} : {shown(theirs.decisive)}")
+        lines.append(f"{sign} {claim.id} {_in_short(ours)} : {_in_short(theirs)}")
     return "\n".join(lines), same
+
+
+def _in_short(verdict: Verdict) -> str:
+    left = f" ({shown(100 * verdict.margin)} % left)" if isfinite(verdict.margin) else ""
+    return f"{verdict.measured if verdict.values else verdict.decision}{left}"
 
 
 def _curves(columns: Sequence[Difference], apart: Sequence[Difference]) -> str:

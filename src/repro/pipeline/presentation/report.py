@@ -18,7 +18,7 @@ from repro.pipeline.experiment import experiment
 from repro.pipeline.plotting import COLUMN
 from repro.pipeline.presentation.drawing import redraw_if_needed
 from repro.pipeline.presentation.headline import headline
-from repro.pipeline.presentation.verdicts import Verdict
+from repro.pipeline.presentation.verdicts import Verdict, tally
 from repro.pipeline.store import Record, Run
 from repro.pipeline.system import locks
 from repro.pipeline.system.progress import clock
@@ -73,7 +73,8 @@ def write(runs: Sequence[Run], verdicts: Sequence[Verdict], path: Path) -> Path:
         sections=sections,
         verdicts=verdicts,
         marks=MARKS,
-        counts={decision: sum(v.decision == decision for v in verdicts) for decision in MARKS},
+        counts=tally(verdicts),
+        again=again(verdicts),
         shown=shown,
         zip=zip,
         whose=whose(runs[0].results) if runs else "no",
@@ -83,6 +84,12 @@ def write(runs: Sequence[Run], verdicts: Sequence[Verdict], path: Path) -> Path:
         temporary.write_text(page, encoding="utf-8")
         temporary.replace(path)
     return path
+
+
+def again(verdicts: Sequence[Verdict]) -> str:
+    """What the tally leaves out, in words."""
+    count = sum(bool(v.shared) for v in verdicts)
+    return f"; {count} more on the same networks as another, counted there" if count else ""
 
 
 _SUBSCRIPT = re.compile(r"(?<=[\w‖])_(?:\{([^}]*)\}|(\([a-z]\)|[A-Za-z0-9*])(?![a-z0-9]))")
@@ -156,19 +163,24 @@ def _facts(record: Record) -> dict[str, str]:
 
 def print_ledger(verdicts: Sequence[Verdict]) -> None:
     """The ledger as a table on the terminal."""
-    table = Table("", "experiment", "claim", "measured", "expected", title="Claims of the paper")
+    table = Table(
+        "", "experiment", "claim", "measured", "expected", "rests on (of the tolerance)", title="Claims of the paper"
+    )
     styles = {"holds": "green", "fails": "bold red", "not measured": "dim"}
     for v in verdicts:
         table.add_row(
             f"{MARKS[v.decision]} {v.decision}",
             v.experiment,
             v.claim.id,
-            v.measured if v.values else v.note,
+            v.measured,
             v.claim.expected,
+            v.basis,
             style=styles[v.decision],
         )
     console = Console()
-    (console if console.is_terminal else Console(width=150)).print(table)
+    (console if console.is_terminal else Console(width=190)).print(table)
+    print(", ".join(f"{count} {decision}" for decision, count in tally(verdicts).items()) + again(verdicts))
     for v in verdicts:
         if v.decision == "fails":
-            print(f"fails: {v.experiment}, {v.claim.id}: {v.claim.statement} {v.claim.caveat}".rstrip())
+            word = "fails, as known" if v.known else "fails"
+            print(f"{word}: {v.experiment}, {v.claim.id}: {v.claim.statement} {v.claim.caveat}".rstrip())

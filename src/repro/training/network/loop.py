@@ -41,6 +41,10 @@ from repro.training.sweep.noise import seeded_generator
 # Moments of masks are drawn for so many steps at a time, which costs little more than drawing for one.
 STEPS_AHEAD = 16
 
+# The share of the odds (1−θ)/θ under which a network with a warm-up starts: small enough for every direction to grow,
+# and not 0, at which features and head would lose the scale that the penalty balances.
+PENALTY_FLOOR = 0.03
+
 Row = dict[str, float]
 Measure = Callable[[int, Network], Row]
 """measure(epoch, network) with the network in evaluation mode; its numbers join the epoch's row."""
@@ -140,6 +144,7 @@ def fit(
 
     for epoch in range(first, end):
         wrapped.train()
+        wrapped.weaken(epoch / training.epochs)
         draw = seeded_generator(f"augmentation {task.seed} {epoch}", fabric.device)
         for number, module in enumerate(masked):
             module.generator = seeded_generator(f"masks {number} {task.seed} {epoch}", fabric.device)
@@ -191,6 +196,7 @@ class _Loss(nn.Module):
     def __init__(self, network: Network, masks: MaskDistribution | None, training: Settings) -> None:
         super().__init__()
         self.network, self.masks, self.training_config = network, masks, training
+        self._whole = masks
         self.generator: torch.Generator | None = None
         self._drawing_from: torch.Generator | None = None
         self._moments: Iterator[tuple[Tensor, Tensor]] = iter(())
@@ -208,14 +214,22 @@ class _Loss(nn.Module):
         # The loss in float32 whatever the network's precision: it is a small difference of large numbers.
         with torch.autocast(inputs.device.type, enabled=False):
             features = features.float()
-            weight = self.network.head.weight
+            weight, bias = self.network.head.weight, self.network.head.bias
             if self.moments:
                 first, second = self._draw(features)
-                return quadratic_loss(weight, features, targets, first, second) / len(targets)
-            outputs = self.dropout(features) @ weight.mT
+                left = targets if bias is None else targets - bias
+                return quadratic_loss(weight, features, left, first, second) / len(targets)
+            outputs = nn.functional.linear(self.dropout(features), weight, bias)
             if self.training_config.loss == "cross_entropy":
                 return nn.functional.cross_entropy(outputs, targets.argmax(1))
             return (targets - outputs).square().sum() / len(targets)
+
+    def weaken(self, done: float) -> None:
+        """Go on under the masks of an epoch at whose start the fraction `done` of training is over."""
+        if self._whole is not None:
+            self.masks = warmed_up(self._whole, self.training_config, done)
+            if isinstance(self.dropout, FeatureDropout):
+                self.dropout.masks = self.masks
 
     def _draw(self, like: Tensor) -> tuple[Tensor, Tensor]:
         assert self.masks is not None
@@ -254,6 +268,14 @@ def schedule(done: float, warmup: float, step: float) -> float:
     """
     rise = min(1.0, (done + step) / max(step, warmup))
     return rise * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def warmed_up(masks: MaskDistribution, training: Settings, done: float) -> MaskDistribution:
+    """The masks after the fraction `done` of training: θ' with odds (1−θ')/θ' a share of the final ones, which is
+    PENALTY_FLOOR at first and 1 in the end; see `penalty_warmup` in `Settings`."""
+    hold, full = training.penalty_warmup or (-1.0, 0.0)
+    share = min(1.0, max(PENALTY_FLOOR, (done - hold) / (full - hold)))
+    return masks if share == 1 else masks.with_retain(masks.retain / (masks.retain + share * (1 - masks.retain)))
 
 
 def _amplification(masks: MaskDistribution | None, training: Settings) -> float:

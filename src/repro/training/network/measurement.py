@@ -4,23 +4,31 @@ With features G = g(X) (d×N) and the last layer U (a×d) a deep network is a li
 GGᵀ, YGᵀ and ‖Y‖² (`Problem`), and what `repro.training.sweep.noise` says of linear networks holds with V = I.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from repro.data.images import Images, ImageSet
+from repro.dropout.layers import FeatureDropout
 from repro.theory import effective_rank, k_support_norm
 from repro.training.sweep.noise import Problem
 
 BATCH = 500
 """Images at a time in evaluation: enough to fill a GPU with small images, little memory."""
 
+WHOLE = 2000
+"""Images at a time whose common statistics normalise a batch, where a training set is larger."""
+
 
 @runtime_checkable
 class Network(Protocol):
-    """The module that is trained and measured: `head`, linear without bias, on the `features` of images."""
+    """The module that is trained and measured: `head`, linear, on the `features` of images."""
 
     head: nn.Linear
     training: bool
@@ -37,7 +45,7 @@ class Seen(NamedTuple):
     """What a network in evaluation mode sees of a set of images, float64.
 
     Attributes:
-        problem: GGᵀ (d, d), YGᵀ (a, d) and ‖Y‖²_F.
+        problem: GGᵀ (d, d), YGᵀ (a, d) and ‖Y‖²_F, of Y without the head's bias where it has one.
         head: the last layer U, (a, d).
         accuracy: fraction of the images whose largest output is that of their class.
     """
@@ -64,16 +72,91 @@ def look(network: Network, images: Images, chosen: ImageSet) -> Seen:
     correct = head.new_zeros(())
     energy = head.new_zeros(())
     for start in range(0, len(chosen), BATCH):
-        batch = slice(start, start + BATCH)
-        inputs = images.normalized(chosen.images[batch]).contiguous(memory_format=torch.channels_last)
-        features = network.features(inputs).double()
-        targets = images.targets[chosen.labels[batch]].double()
+        batch = ImageSet(chosen.images[start : start + BATCH], chosen.labels[start : start + BATCH])
+        features = network.features(_inputs(images, batch)).double()
+        outputs, targets = features @ head.mT, images.targets[batch.labels].double()
+        if network.head.bias is not None:
+            outputs, targets = outputs + network.head.bias, targets - network.head.bias
         gram += features.mT @ features
         cross += targets.mT @ features
         energy += targets.square().sum()
-        correct += ((features @ head.mT).argmax(1) == chosen.labels[batch]).sum()
+        correct += (outputs.argmax(1) == batch.labels).sum()
     network.train(was_training)
     return Seen(Problem(gram, cross, float(energy)), head, float(correct) / len(chosen))
+
+
+@contextmanager
+def exact_statistics(network: Network, images: Images, chosen: ImageSet) -> Iterator[None]:
+    """While it lasts, BatchNorm in evaluation mode normalises by the mean and variance of `chosen`, not of training.
+
+    The loss is descended under each batch's own statistics; the running ones average over weights that are no more,
+    and give features that nothing was optimised for. Those of all images at once have neither fault and no
+    randomness. Sets larger than `WHOLE` are interleaved into equal parts, whose statistics are averaged. Afterwards
+    the running ones are what they were, to the bit: training goes on as if nothing had been measured.
+    """
+    assert isinstance(network, nn.Module)
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept = [[held.clone() for held in _running(layer)] for layer in layers]
+    sums = [[torch.zeros_like(held) for held in _running(layer)] for layer in layers]
+    parts = -(-len(chosen) // WHOLE) if layers else 0
+
+    def use_own(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        _assign(layer, torch.var_mean(inputs[0], (0, 2, 3), correction=0)[::-1])
+
+    hooks = [layer.register_forward_pre_hook(use_own) for layer in layers]
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        for part in range(parts):
+            network.features(_inputs(images, chosen[torch.arange(part, len(chosen), parts)]))
+            for layer, total in zip(layers, sums, strict=True):
+                for held, added in zip(_running(layer), total, strict=True):
+                    added += held / parts
+    for hook in hooks:
+        hook.remove()
+    network.train(was_training)
+    try:
+        for layer, total in zip(layers, sums, strict=True):
+            _assign(layer, total)
+        yield
+    finally:
+        for layer, before in zip(layers, kept, strict=True):
+            _assign(layer, before)
+
+
+def _running(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, _BatchNorm)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    return layer.running_mean, layer.running_var
+
+
+def _assign(layer: nn.Module, statistics: Sequence[Tensor]) -> None:
+    for held, new in zip(_running(layer), statistics, strict=True):
+        held.copy_(new)
+
+
+def _inputs(images: Images, batch: ImageSet) -> Float[Tensor, "N c h w"]:
+    return images.normalized(batch.images).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def losses_through_masks(
+    network: Network, images: Images, chosen: ImageSet, dropout: FeatureDropout, count: int
+) -> Float[Tensor, "1 count"]:
+    """‖Y − U(z̃ ∘ g(X))‖² under `count` draws of `dropout`, the layer of textbooks, on the features of each image.
+
+    No moments of masks or features enter: the mean over draws is what the objective's formula is checked against.
+    """
+    network.eval()
+    rows = [torch.arange(start, min(start + BATCH, len(chosen))) for start in range(0, len(chosen), BATCH)]
+    features = torch.cat([network.features(_inputs(images, chosen[batch])) for batch in rows]).double()
+    targets, bias = images.targets[chosen.labels].double(), network.head.bias
+    head = partial(
+        nn.functional.linear, weight=network.head.weight.double(), bias=None if bias is None else bias.double()
+    )
+    dropout.train()
+    return torch.stack([(targets - head(dropout(features))).square().sum() for _ in range(count)])[None]
 
 
 def singular_values(seen: Seen) -> Float[Tensor, " a"]:

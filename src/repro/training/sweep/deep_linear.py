@@ -168,14 +168,21 @@ class DeepSolution:
     Attributes:
         objective: its value, with the part of ‖Y‖² that no network can fit.
         singular_values: of WX, decreasing, one for each singular value of the target.
+        point: the weights, one after another: a `start` for `solve` at another rate.
     """
 
     objective: float
     singular_values: Float[Tensor, " n"]
+    point: Float[np.ndarray, " weights"]
 
 
 def solve(
-    target: Float[Tensor, " n"], residual: float, widths: Sequence[int], retain: float, seed: int
+    target: Float[Tensor, " n"],
+    residual: float,
+    widths: Sequence[int],
+    retain: float,
+    seed: int,
+    start: Float[np.ndarray, " weights"] | None = None,
 ) -> DeepSolution:
     """Minimise the deterministic objective over all weights by L-BFGS, to the last digits.
 
@@ -187,23 +194,26 @@ def solve(
         widths: d_1 … d_L.
         retain: θ.
         seed: of the random start.
+        start: weights to start from instead.
     """
     n = len(target)
     problem = Problem(torch.eye(n, dtype=torch.float64), target.double().diag(), float(target.square().sum()))
     cells = [Cell(LayeredDropout(tuple(widths), retain), seed)]
-    noise, start = LayerNoise(problem, cells), initial_weights(problem, cells, START)
+    noise, random = LayerNoise(problem, cells), initial_weights(problem, cells, START)
 
     def weights_of(flat: np.ndarray) -> list[Tensor]:
-        parts = torch.from_numpy(flat).split([weight.numel() for weight in start])
-        return [part.view(weight.shape) for part, weight in zip(parts, start, strict=True)]
+        parts = torch.from_numpy(flat).split([weight.numel() for weight in random])
+        return [part.view(weight.shape) for part, weight in zip(parts, random, strict=True)]
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradients = noise.expected_value_and_gradient(*weights_of(flat))
         return value.item(), torch.cat([part.flatten() for part in gradients]).numpy()
 
-    point, value, _ = minimise(value_and_gradient, torch.cat([weight.flatten() for weight in start]).numpy())
+    if start is None:
+        start = torch.cat([weight.flatten() for weight in random]).numpy()
+    point, value, _ = minimise(value_and_gradient, start)
     point = _polished(lambda flat: value_and_gradient(flat)[1], point)
-    return DeepSolution(value + residual, singular_values(weights_of(point))[0])
+    return DeepSolution(value + residual, singular_values(weights_of(point))[0], point)
 
 
 def _polished(gradient: Callable[[np.ndarray], np.ndarray], point: np.ndarray) -> np.ndarray:

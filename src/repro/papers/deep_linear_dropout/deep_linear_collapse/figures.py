@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from repro.papers.deep_linear_dropout.deep_linear_collapse import COLLAPSE
+from repro.papers.deep_linear_dropout.deep_linear_collapse import COLLAPSE, measured_share
 from repro.pipeline import plotting
 from repro.pipeline.store import Record
 
@@ -55,13 +55,17 @@ def _collapse(record: Record) -> Figure:
 
 def _rate(record: Record) -> Figure:
     found = pd.DataFrame({name: record.arrays[f"collapse_{name}"] for name in COLLAPSE}).sort_values("width")
+    found["measured"] = 1 / (1 + measured_share(found) * (1 - found.onset) / found.onset)
     figure, (axis,) = plotting.panels(1)
     for color, marker, (depth, rows) in zip(plotting.COLORS, plotting.MARKERS, found.groupby("depth"), strict=False):
-        middle = np.sqrt(rows.measured * rows.above)
-        axis.plot(rows.width, rows.predicted, color=color, marker="" if len(rows) > 1 else "_", markersize=12)
-        axis.errorbar(
-            rows.width, middle, [middle - rows.measured, rows.above - middle], linestyle="none", color=color,
-            marker=marker, markerfacecolor="white", elinewidth=0.8, label=f"depth {depth}",
+        dash = "" if len(rows) > 1 else "_"
+        axis.plot(rows.width, rows.predicted, color=color, marker=dash, markersize=12)
+        if depth > 2:
+            onset = axis.plot(rows.width, rows.onset, color=color, marker=dash, markersize=12, linewidth=0.8)
+            onset[0].set_linestyle((0, (3, 2)))
+        axis.plot(
+            rows.width, rows.measured, linestyle="none", color=color, marker=marker, markerfacecolor="white",
+            label=f"depth {depth}",
         )  # fmt: skip
     axis.set(xscale="log", xlabel="width $d$", ylabel=r"largest $\theta$ of rank 1", ylim=(0, None))
     axis.set_xticks(sorted(found.width.unique()))

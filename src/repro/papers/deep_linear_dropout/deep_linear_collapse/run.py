@@ -9,7 +9,14 @@ from repro import theory
 from repro.data.linear import LinearData, load
 from repro.dropout import Bernoulli
 from repro.papers.deep_linear_dropout import sgd
-from repro.papers.deep_linear_dropout.deep_linear_collapse import COLLAPSE, Config, Options, single_layer_difference
+from repro.papers.deep_linear_dropout.deep_linear_collapse import (
+    AROUND,
+    COLLAPSE,
+    Config,
+    Options,
+    measured_share,
+    single_layer_difference,
+)
 from repro.papers.deep_linear_dropout.sgd import Group
 from repro.pipeline.store import Result
 from repro.pipeline.system.progress import Progress
@@ -17,10 +24,8 @@ from repro.training.sweep import deep_linear, solver
 from repro.training.sweep.deep_linear import DeepSolution, LayerNoise, root_of, singular_values
 from repro.training.sweep.noise import Problem
 
-# A singular value counts towards a rank above this fraction of the largest.
-COUNTED = 1e-3
-# The search for the rate of collapse starts between these multiples of the rate λ = (1−θ)/θ that theory gives.
-BRACKET = (0.1, 1.5)
+# Share of the onset λ at which so many random starts look for branches of higher rank: near the onset they miss them.
+FAR, BRANCHES = 0.5, 3
 # How many values of θ the theory's curves are drawn through.
 CURVE_POINTS = 100
 
@@ -33,7 +38,7 @@ def run(config: Config, progress: Progress) -> Result:
     bound, shrunk = _lower_bound(spectrum, unreachable, table.penalty)
     table = pd.concat([table, bound], axis=1)
     table = _solved(spectrum, unreachable, table, config.options.starts, progress)
-    collapse = _collapse_rates(spectrum, unreachable, table, config.options, progress)
+    collapse = _onsets(spectrum, table, config.options, progress)
     table = table.assign(
         relative_gap=table.objective / table.closed_form - 1,
         solver_gap=table.solver_objective / table.closed_form - 1,
@@ -130,35 +135,35 @@ def _optimum(spectrum: Tensor, widths: tuple[int, ...], retain: float, starts: i
     return min(found, key=lambda solution: solution.objective)
 
 
-def _rank(values: Tensor) -> int:
-    return int((values > COUNTED * values[0]).sum())
-
-
-def _collapse_rates(
-    spectrum: Tensor, unreachable: float, table: pd.DataFrame, options: Options, progress: Progress
-) -> pd.DataFrame:
-    """For each depth and width the θ up to which theory says that the optimum has rank 1, `predicted`, and the largest
-    θ at which L-BFGS finds rank 1, `measured`, with the next one tried, `above`, at which it does not; NaN where the
-    change lies outside of `BRACKET`."""
+def _onsets(spectrum: Tensor, table: pd.DataFrame, options: Options, progress: Progress) -> pd.DataFrame:
+    """For each depth and width the θ up to which rank 1 is certain, `predicted`, and up to which it is the optimum,
+    `onset` (`theory.collapse_onset`, with `ratio`), beside the full network at (1 ∓ `AROUND`) times its λ: of the
+    lowest minimum that follows from those at `FAR`, second over first singular value, `below` and `above`, and the
+    objective over that of rank 1, less 1, `gap_below` and `gap_above`; `least`, the latter of whatever random starts
+    find too. All without what no network can fit; NaN where there is no onset."""
     settings = table[["depth", "width"]].drop_duplicates()
+    derived = {depth: theory.collapse_onset(spectrum, depth - 1) for depth in settings.depth.unique().tolist()}
     rows = []
-    with progress.phase("rate of collapse", total=len(settings)) as bar:
+    with progress.phase("onset", total=len(settings)) as bar:
         for depth, width in settings.itertuples(index=False):
-            widths = (width,) * (depth - 1)
-            predicted = theory.critical_retain(spectrum, widths)
-
-            def collapsed(rate: float, widths: tuple[int, ...] = widths) -> bool:
-                return _rank(_optimum(spectrum, widths, 1 / (1 + rate), options.starts).singular_values) == 1
-
-            low = high = np.nan
-            if 0 < predicted < 1:
-                low, high = (share * (1 - predicted) / predicted for share in BRACKET)  # of λ, which falls with θ
-                if collapsed(low) or not collapsed(high):
-                    low = high = np.nan
-            for _ in range(options.halvings if low < high else 0):
-                middle = (low * high) ** 0.5
-                low, high = (low, middle) if collapsed(middle) else (middle, high)
-            rows.append((depth, width, predicted, 1 / (1 + high), 1 / (1 + low)))
+            widths, onset = (width,) * (depth - 1), derived[depth]
+            row = {"depth": depth, "width": width, "predicted": theory.critical_retain(spectrum, widths)}
+            row |= {"onset": 1 / (1 + width * onset.rate), "ratio": onset.ratio}
+            if np.isfinite(onset.rate):
+                far = 1 / (1 + FAR * width * onset.rate)
+                tried = [deep_linear.solve(spectrum, 0.0, widths, far, seed) for seed in range(BRANCHES)]
+                begun = [*{f"{solution.objective:.9g}": solution for solution in tried}.values()]
+                for side, share in (("below", 1 - AROUND), ("above", 1 + AROUND)):
+                    retain = 1 / (1 + share * width * onset.rate)
+                    shrunk = spectrum[0] ** 2 / (1 + theory.induced_penalty(widths, retain))
+                    rank_one = float(spectrum.square().sum() - shrunk)
+                    found = [deep_linear.solve(spectrum, 0.0, widths, retain, 0, old.point) for old in begun]
+                    begun = [min(found, key=lambda solution: solution.objective)]  # after it, that one alone
+                    row[side] = float(begun[0].singular_values[1] / begun[0].singular_values[0])
+                    row[f"gap_{side}"] = begun[0].objective / rank_one - 1
+                anew = _optimum(spectrum, widths, retain, options.starts).objective / rank_one - 1
+                row["least"] = min(row["gap_above"], anew)
+            rows.append(row)
             bar.advance(1)
     return pd.DataFrame(rows, columns=COLLAPSE)
 
@@ -178,18 +183,13 @@ def _theory_curves(spectrum: Tensor, table: pd.DataFrame) -> dict[str, np.ndarra
 
 def _headline(table: pd.DataFrame, collapse: pd.DataFrame) -> dict[str, float]:
     certain = table.retain <= table.critical_retain
-    sharp = collapse[collapse.depth == 2]
     return {
         "largest gap of L-BFGS to the rank-1 closed form": float(table.solver_gap[certain].abs().max()),
         "largest difference to single-hidden-layer theory": float(single_layer_difference(table).max()),
         "median gap of SGD to the rank-1 closed form": float(table.relative_gap[certain].median()),
         "smallest gap of SGD to the lower bound": float(table.relative_gap.min()),
         "largest effective rank of SGD where rank 1 is certain": float(table.effective_rank[certain].max()),
-        "error of the rate of collapse with one hidden layer": float(
-            (sharp.measured / sharp.predicted - 1).abs().max()
-        ),
-        "smallest ratio of measured to predicted rate of collapse": float(
-            (collapse.measured / collapse.predicted).min()
-        ),
+        "networks whose rank does not fall to 1 at the onset": float(measured_share(collapse).isna().sum()),
+        "largest relative error of the onset": float((measured_share(collapse) - 1).abs().max()),
         "diverged cells": float(table.diverged.sum()),
     }

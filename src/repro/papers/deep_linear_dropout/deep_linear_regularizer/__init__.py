@@ -10,7 +10,7 @@ from dataclasses import replace
 import pandas as pd
 
 from repro.papers.deep_linear_dropout import settings
-from repro.papers.expectation import stochastic_claim
+from repro.papers.expectation import slope_claim, stochastic_claim
 from repro.pipeline.claims import Claim
 from repro.pipeline.settings import Count, Probability, Section
 from repro.pipeline.store import Record
@@ -62,6 +62,7 @@ CLAIMS = (
         "measured once more with four times the masks",
         figure="regularizer",
     ),
+    slope_claim("what dropout on every layer adds to the loss", SOURCE),
     Claim(
         id="rescaling",
         statement="The regulariser does not change when weights are rescaled between layers.",
@@ -78,6 +79,7 @@ CLAIMS = (
         source=SOURCE,
         quantity="smallest R / (ν‖WX‖²_*) over random networks and all iterates",
         low=1 - 1e-12,
+        ideal=1.0,
         because="an inequality, up to rounding; random networks include some at which it is nearly an equality",
         measure=_smallest_ratio,
         figure="bound",
@@ -88,6 +90,7 @@ CLAIMS = (
         source=SOURCE,
         quantity="smallest R / (ν‖WX‖²_*) of a trained network with one hidden layer",
         high=1.02,
+        ideal=1.0,
         because="closing the gap is the last thing that training does, and takes longest where the penalty is small; "
         "another norm of the singular values would leave a gap of tens of per cent",
         measure=_attained,

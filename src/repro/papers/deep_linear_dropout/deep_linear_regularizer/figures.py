@@ -53,7 +53,7 @@ def _along_training(curves: pd.DataFrame) -> Figure:
             )
         axis.set(title=f"depth {depth}", xscale="log", yscale="log", xlabel="step + 1")
     axes[0].set_ylabel(r"$R\ /\ \|Y\|_2^2$")
-    plotting.legend_below(figure, *_handles(curves), columns=8)
+    plotting.legend_below(figure, *_handles(curves))
     return figure
 
 
@@ -77,7 +77,7 @@ def _distances(curves: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("distance / standard error")
     handles, names = _handles(curves)
     control = Line2D([], [], color="0.7", marker=".", linestyle="none")
-    plotting.legend_below(figure, [*handles, control], [*names, "control: layer by layer"], columns=8)
+    plotting.legend_below(figure, [*handles, control], [*names, "control: layer by layer"])
     return figure
 
 
@@ -97,10 +97,5 @@ def _bound(record: Record, curves: pd.DataFrame) -> Figure:
         right.hist(spread, bins=40, histtype="step", color=color, label=f"depth {depth}")
     left.set(yscale="log", xlabel="effective rank of $WX$", ylabel=r"$R\ /\ \nu\|WX\|_*^2 - 1$")
     right.set(xlabel=r"$\log_{10}(R\ /\ \nu\|WX\|_*^2 - 1)$, random networks", ylabel="networks")
-    plotting.legend_below(
-        figure,
-        left.get_lines()[1::2],
-        [f"depth {depth}" for depth in np.unique(depths)],
-        columns=len(np.unique(depths)),
-    )
+    plotting.legend_below(figure, left.get_lines()[1::2], [f"depth {depth}" for depth in np.unique(depths)])
     return figure

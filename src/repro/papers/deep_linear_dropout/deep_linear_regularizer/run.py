@@ -45,6 +45,7 @@ def run(config: Config, progress: Progress) -> Result:
         mean, error, again = monte_carlo(sample, exact, masks)
         columns = {
             "deterministic": exact,
+            "fit": 0 * exact,  # R is the penalty alone
             "monte_carlo": mean,
             "standard_error": error,
             "remeasured": again,

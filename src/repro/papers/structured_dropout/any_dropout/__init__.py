@@ -4,7 +4,7 @@ E‖Y − U diag(z/μ) VᵀX‖² = ‖Y − UVᵀX‖² + Σ_ij C̄_ij ⟨u_i,u
 overlapping (original) DropBlock and correlated Gaussian noise beside Dropout and disjoint DropBlock.
 """
 
-from repro.papers.expectation import stochastic_claim
+from repro.papers.expectation import slope_claim, stochastic_claim
 from repro.papers.structured_dropout.linear_claims import DESCENT
 from repro.papers.structured_dropout.settings import LinearConfig, MonteCarlo
 
@@ -20,6 +20,7 @@ CLAIMS = (
         "⟨Xᵀv_i,Xᵀv_j⟩.",
         "theorem on general dropout distributions, E5; paper section 3",
     ),
+    slope_claim("the penalty of every distribution", "theorem on general dropout distributions, E5; paper section 3"),
     DESCENT,
 )
 

@@ -1,22 +1,42 @@
-"""Disjoint beside original blocks along training."""
+"""Disjoint beside original blocks along training, and their difference beside the margin."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from repro.papers.structured_dropout.dropblock_approximation import PLACES, SCHEMES
+from repro.papers.structured_dropout.dropblock_approximation import MARGIN, MEASURES, PLACES, SCHEMES, of_effect
 from repro.pipeline import plotting
 from repro.pipeline.store import Record
+
+SHORT = {"test_error": "test", "train_loss": "training"}
 
 
 def figures(record: Record) -> dict[str, Figure]:
     curves = record.table("curves")
     return {
-        "training": _curves(curves, "train_loss", "training loss under dropout", log=True),
-        "test": _curves(curves.assign(error=1 - curves.test_accuracy), "error", "test error", log=True),
+        "margins": _margins(record.cells),
+        "training": _curves(curves, "train_loss", "training loss under dropout"),
+        "test": _curves(curves, "test_error", "test squared error"),
+        "accuracy": _curves(curves.assign(error=1 - curves.test_accuracy), "error", "test error"),
     }
 
 
-def _curves(curves: pd.DataFrame, column: str, label: str, *, log: bool) -> Figure:
+def _margins(cells: pd.DataFrame) -> Figure:
+    """disjoint − original of each place and measure, in units of original − none, on the margin."""
+    figure, (axis,) = plotting.panels(1)
+    rows = [(place, column) for place in PLACES if place in set(cells.place) for column in MEASURES]
+    axis.axvspan(-MARGIN, MARGIN, color="0.9")
+    axis.axvline(0, color="0.5", lw=0.8)
+    axis.axvline(-1, color="0.5", ls=":")
+    for height, (place, column) in enumerate(rows):
+        found = of_effect(cells, place, column).fraction.dropna()
+        axis.plot(found, [height] * len(found), "o", color=plotting.COLORS[0], alpha=0.35)
+        axis.plot(found.mean(), height, "o", color=plotting.COLORS[0])
+    axis.set_yticks(range(len(rows)), [f"{SHORT[column]}, {place}" for place, column in rows])
+    axis.set(xlabel="(disjoint − original) / (original − none)", ylim=(len(rows) - 0.5, -0.5))
+    return figure
+
+
+def _curves(curves: pd.DataFrame, column: str, label: str) -> Figure:
     """Disjoint beside original along training, a panel a place, block size and θ: mean and band over seeds."""
     curves = curves[curves.step > 0]
     bare = plotting.surviving(curves[curves.scheme == "none"])
@@ -26,9 +46,8 @@ def _curves(curves: pd.DataFrame, column: str, label: str, *, log: bool) -> Figu
     for axis, ((place, size, retain), rows) in zip(axes, groups, strict=True):
         rows = plotting.surviving(rows)
         lines = {"none": bare, **{s: rows[rows.scheme == s] for s in ("disjoint", "original")}}
-        if log:
-            axis.set_yscale("log")
-            plotting.plain_log_ticks(axis)
+        axis.set_yscale("log")
+        plotting.plain_log_ticks(axis)
         for color, marker, (scheme, mine) in zip(
             ("0.5", *plotting.COLORS), plotting.MARKERS, lines.items(), strict=False
         ):

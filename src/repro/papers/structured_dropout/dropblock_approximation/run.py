@@ -1,4 +1,5 @@
-"""Networks under disjoint and under original DropBlock, on features and on maps, and without."""
+"""Networks under disjoint and under original DropBlock, on features and on maps, and without: a split of the images
+for each seed, which all networks of that seed share."""
 
 from functools import partial
 from itertools import product
@@ -11,14 +12,14 @@ from repro.dropout import DropBlock, MaskDistribution, OverlappingDropBlock
 from repro.dropout.layers import DisjointDropBlock2d
 from repro.dropout.original_dropblock import OriginalDropBlock2d
 from repro.papers.structured_dropout import networks
-from repro.papers.structured_dropout.dropblock_approximation import PLACES, Config, differences
+from repro.papers.structured_dropout.dropblock_approximation import MEASURES, PLACES, Config, of_effect
 from repro.pipeline.store import Result
 from repro.pipeline.system.progress import Progress
 from repro.theory import retain_probability
 
 
 def run(config: Config, progress: Progress) -> Result:
-    images = load(config.data)
+    images = {seed: load(config.data.model_copy(update={"seed": config.data.seed + seed})) for seed in config.seed}
     jobs, rows = [], []
     for seed, (place, scheme, size, retain) in product(config.seed, grid(config)):
         masks, maps = None, None
@@ -28,7 +29,7 @@ def run(config: Config, progress: Progress) -> Result:
             maps = partial(_map_dropout, scheme, size, retain, config.options.map_stages)
         jobs.append(
             networks.Job(
-                task=networks.task(config, images, seed, masks, maps),
+                task=networks.task(config, images[seed], seed, masks, maps),
                 device=config.device,
                 block_size=size if place == "features" else 1,
                 monte_carlo_masks=config.options.monte_carlo_masks,
@@ -68,14 +69,14 @@ def _map_dropout(scheme: str, size: int, retain: float, stages: tuple[int, ...],
 def _headline(table: pd.DataFrame) -> dict[str, float]:
     diverged, table = float(table.diverged.sum()), table[~table.diverged]
     found = {"test accuracy, no dropout": float(table.test_accuracy[table.scheme == "none"].mean())}
-    final = table.assign(step=0)
     for place in (place for place in PLACES if place in set(table.place)):
         for scheme in ("disjoint", "original"):
             mine = table[(table.place == place) & (table.scheme == scheme)]
             found[f"test accuracy, {scheme}, {place}"] = float(mine.test_accuracy.mean())
-            found[f"train loss, {scheme}, {place}"] = float(mine.train_loss.mean())
-        gap = differences(final, "test_accuracy")
-        gap = gap.difference[gap.place == place]
+        gap = of_effect(table, place, "test_accuracy").difference
         found[f"disjoint - original, test accuracy, {place}"] = float(gap.mean())
         found[f"its standard error over seeds, {place}"] = float(gap.sem()) if len(gap) > 1 else float("nan")
+        for column, words in MEASURES.items():
+            pairs = of_effect(table, place, column)
+            found[f"(disjoint - original) / (original - none), {words}, {place}"] = float(pairs.fraction.mean())
     return found | {"diverged networks": diverged}

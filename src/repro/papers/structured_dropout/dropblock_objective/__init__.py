@@ -4,7 +4,7 @@ E‖Y − (1/θ) U diag(z) VᵀX‖² = ‖Y − UVᵀX‖² + (1−θ)/θ Σ_i 
 of SGD, beside gradient descent on the right-hand side from the same start.
 """
 
-from repro.papers.expectation import stochastic_claim
+from repro.papers.expectation import slope_claim, stochastic_claim
 from repro.papers.structured_dropout.linear_claims import DESCENT
 from repro.papers.structured_dropout.settings import LinearConfig, MonteCarlo
 
@@ -19,6 +19,7 @@ CLAIMS = (
         "The loss under DropBlock is, in expectation over the masks, the data fit plus (1−θ)/θ Σ‖U_iV_iᵀX‖².",
         "theorem on the deterministic objective, E1; paper section 1",
     ),
+    slope_claim("DropBlock's penalty", "theorem on the deterministic objective, E1; paper section 1"),
     DESCENT,
 )
 

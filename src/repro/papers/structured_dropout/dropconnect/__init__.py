@@ -7,7 +7,7 @@ identity: with correlated inputs the masked V has another objective (the negativ
 import pandas as pd
 from pydantic import model_validator
 
-from repro.papers.expectation import stochastic_claim
+from repro.papers.expectation import slope_claim, stochastic_claim
 from repro.papers.structured_dropout.linear_claims import DESCENT
 from repro.papers.structured_dropout.settings import LinearConfig, MonteCarlo
 from repro.pipeline.claims import Claim
@@ -59,6 +59,7 @@ CLAIMS = (
         "The loss under DropConnect has a deterministic objective as well.",
         "theorem on DropConnect, E3; paper section 2",
     ),
+    slope_claim("DropConnect's penalty", "theorem on DropConnect, E3; paper section 2"),
     Claim(
         id="dropconnect_is_dropout",
         statement="DropConnect on the last layer induces exactly Dropout's regulariser; on the first it does for "

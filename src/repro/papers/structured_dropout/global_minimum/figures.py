@@ -23,7 +23,7 @@ def figures(record: Record) -> dict[str, Figure]:
         "gap": say_what_has_no_closed_form(gap, record, solved),
         "singular_values": say_what_has_no_closed_form(_spectra(record), record),
         "balance": say_what_has_no_closed_form(balance, record, "; balance of single units"),
-        "width_needed": _width_figure(record),
+        **({"width_needed": _width_figure(record)} if "width_needed_gap" in record.arrays else {}),
     }
 
 
@@ -57,7 +57,7 @@ def _spectra(record: Record) -> Figure:
         axis.set(title=title, xlabel="index $i$")
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel(r"$\sigma_i(UV^\top X)\ /\ \sigma_1(Y)$")
-    plotting.legend_below(figure, handles, [*labels.values(), "closed form", "SGD"], columns=8)
+    plotting.legend_below(figure, handles, [*labels.values(), "closed form", "SGD"])
     return figure
 
 
@@ -70,6 +70,7 @@ def _width_figure(record: Record) -> Figure:
         gap = np.maximum(np.abs(arrays["width_needed_gap"][mine]), floor)
         width = arrays["width_needed_width"][mine]
         axis.plot(width, gap, color=color, marker=marker, linewidth=0.8, label=f"$r = {r}$")
+        axis.axvline(arrays["width_needed_derived"][mine][0], color=color, linestyle=":", linewidth=0.8)
     axis.axhspan(floor / 10, 1e-10, color="0.92", zorder=0)
     axis.set(yscale="log", xlabel="width $d$", ylabel="relative gap of L-BFGS")
     axis.text(

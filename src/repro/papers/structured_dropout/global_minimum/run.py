@@ -21,8 +21,10 @@ from repro.training.sweep.solver import solve
 # What one solution of L-BFGS stands for: cells that differ in their seeds alone.
 SAME = ["scheme", "block_size", "retain"]
 
-# Of L-BFGS where SGD alone is compared with it: some noise has a flat minimum, whose last digits take minutes.
+# Of L-BFGS where SGD alone is compared with it: some noise has a flat minimum, whose last digits take minutes; and how
+# many starts it has there, where no closed form says that one has found the minimum.
 PRECISION = 1e-10
+STARTS = 3
 
 
 def run(config: Config, progress: Progress) -> Result:
@@ -32,24 +34,26 @@ def run(config: Config, progress: Progress) -> Result:
     if config.options.solve:
         table = table.merge(_solver_gaps(data, linear.grid(config, data)[0], table, progress), on=SAME)
         found |= {"largest gap of L-BFGS": float(table.solver_gap.abs().max())}
-    widths = _widths(config.options.width_needed, progress)
     arrays = {
         "singular_values": trained.singular_values,
         "closed_form": trained.closed_form,
         "block_norms": trained.block_norms,
-        **{f"width_needed_{column}": widths[column].to_numpy() for column in widths},
     }
+    if config.options.width_needed:
+        widths = _widths(config.options.width_needed, progress)
+        arrays |= {f"width_needed_{column}": widths[column].to_numpy() for column in widths}
     return Result(table, trained.curves, arrays, found)
 
 
 def rest_seconds(config: Config) -> float:
     """About what L-BFGS takes, from a few of its solutions."""
-    quiet, options = Progress("", quiet=True), config.options.width_needed
-    middle = sum(options.widths) // 2
-    few = options.model_copy(update={"widths": (middle, middle + max(options.block_sizes) - 1), "starts": 1})
-    started = time.monotonic()
-    _widths(few, quiet)
-    seconds = (time.monotonic() - started) * options.starts * len(options.grid()) / len(few.grid())
+    quiet, options, seconds = Progress("", quiet=True), config.options.width_needed, 0.0
+    if options:
+        middle = sum(options.widths) // 2
+        few = options.model_copy(update={"widths": (middle, middle + max(options.block_sizes) - 1), "starts": 1})
+        started = time.monotonic()
+        _widths(few, quiet)
+        seconds = (time.monotonic() - started) * options.starts * len(options.grid()) / len(few.grid())
     if config.options.solve:
         data = load(config.data)
         cells, table = linear.grid(config, data)
@@ -78,7 +82,9 @@ def _solver_gaps(data: LinearData, cells: Sequence[Cell], table: pd.DataFrame, p
             if size and masks.target != "hidden":
                 masks = Bernoulli(row.width, 1 / (1 + weight))
             if masks.target == "hidden":
-                solution = solve(spectrum, residual, masks, row.seed, 0.0 if size else PRECISION)
+                starts, precision = (1, 0.0) if size else (STARTS, PRECISION)
+                found = [solve(spectrum, residual, masks, row.seed + i, precision) for i in range(starts)]
+                solution = min(found, key=lambda one: one.objective)
                 objective = solution.objective
             if size:
                 norms = minimum.block_norms(solution.block_products.prod(0).numpy(), size)
@@ -88,8 +94,8 @@ def _solver_gaps(data: LinearData, cells: Sequence[Cell], table: pd.DataFrame, p
             induced.append(error)
             objectives.append(objective)
             bar.advance(1)
-    found = configurations[SAME].assign(solver_gap=gaps, induced_error=induced)
-    return found.assign(solver_objective=objectives) if table.closed_form.isna().any() else found
+    rows = configurations[SAME].assign(solver_gap=gaps, induced_error=induced)
+    return rows.assign(solver_objective=objectives) if table.closed_form.isna().any() else rows
 
 
 def _target(data: LinearData) -> tuple[torch.Tensor, float]:
@@ -99,7 +105,8 @@ def _target(data: LinearData) -> tuple[torch.Tensor, float]:
 
 
 def _widths(options: WidthNeeded, progress: Progress) -> pd.DataFrame:
-    """The smallest relative gap over random starts for each block size and width: `block_size`, `width`, `gap`."""
+    """The smallest relative gap over random starts for each block size and width, and the width that is derived:
+    `block_size`, `width`, `gap`, `derived`."""
     settings = SyntheticData(
         kind="synthetic", in_features=options.features, out_features=options.features, samples=options.samples,
         rank=options.rank, noise=0.0, correlation=0.0, whiten=False, seed=0,
@@ -112,6 +119,7 @@ def _widths(options: WidthNeeded, progress: Progress) -> pd.DataFrame:
             reference = theory.global_minimizer(Y, X, r, p).objective.item()
             masks = DropBlock(d, r, theory.retain_probability(options.p, d, r))
             best = min(solve(spectrum, residual, masks, seed).objective for seed in range(options.starts))
-            rows.append({"block_size": r, "width": d, "gap": best / reference - 1})
+            needed = r * theory.blocks_needed(spectrum, r, (1 - options.p) / options.p)
+            rows.append({"block_size": r, "width": d, "gap": best / reference - 1, "derived": needed})
             bar.advance(1)
     return pd.DataFrame(rows)

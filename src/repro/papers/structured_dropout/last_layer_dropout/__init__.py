@@ -4,12 +4,14 @@ E‖Y − (1/θ)U diag(z) g(X)‖² = ‖Y − U g(X)‖² + (1−θ)/θ Σ_i �
 features are rich enough, predictions with the singular values of the closed form for Y.
 """
 
+from typing import Annotated
+
 import pandas as pd
 from pydantic import model_validator
 
 from repro.papers.structured_dropout.last_layer_dropout.claims import CLAIMS as CLAIMS
 from repro.papers.structured_dropout.settings import DeepConfig
-from repro.pipeline.settings import Count, Section
+from repro.pipeline.settings import Count, OneOrMany, Section, within
 
 TITLES = {
     "none": "no dropout",
@@ -21,10 +23,15 @@ TITLES = {
 
 
 class Options(Section):
-    """`without`: train without dropout too. `monte_carlo_masks`: masks that a measurement averages over."""
+    """`without`: train without dropout too. `monte_carlo_masks`: masks that a measurement averages over.
+    `measurements`: of each network along training; null: one after every epoch. `lengths`: for which shares of
+    training.epochs a network is trained, each from a start of its own: the price of a result in steps.
+    """
 
     without: bool = True
     monte_carlo_masks: Count = 4096
+    measurements: Count | None = None
+    lengths: OneOrMany[Annotated[float, within("in (0, 1]", lambda value: 0 < value <= 1)]] = (1.0,)
 
 
 class Config(DeepConfig):
@@ -37,7 +44,7 @@ class Config(DeepConfig):
 
     @property
     def cells(self) -> int:
-        return len(self.seed) * (len([*self.dropout.points()]) + self.options.without)
+        return len(self.seed) * (len([*self.dropout.points()]) * len(self.options.lengths) + self.options.without)
 
 
 def series(cells: pd.DataFrame) -> dict[tuple[str, int], str]:
@@ -56,11 +63,11 @@ def title_of(scheme: str, size: int) -> str:
 CAPTIONS = {
     "objective": "Along training, the loss under dropout (markers, Monte Carlo) lies on the deterministic objective "
     "(lines) of the same features; dotted, the closed-form minimum.",
-    "spectra": "Singular values of the final predictions (markers) and of the closed form (lines). On top of each "
-    "other for moderate rates; where markers leave the lines, at the smallest θ, directions have not left "
-    "the origin when training ends.",
-    "shrinkage": "The sum of the singular values against p, closed form as lines: how much dropout shrinks what the "
-    "network says.",
+    "spectra": "Singular values of the final predictions (markers) on those of the closed form (lines). Classes of "
+    "unequal size collapse one after another.",
+    "rivals": "How far each network is from its own norm's closed form (black bars) and from what other theories say "
+    "(markers; hollow: the right norm with a wrong weight). Beyond the dotted line it is asked to be twice as far.",
+    "price": "The distance from the closed form against the epochs of training; every point is a network of its own.",
     "assumptions": "Above, how far the features are from attaining the penalty's lower bound; below, how unequal the "
     "blocks are. Both are zero where the theory's assumptions hold exactly.",
 }

@@ -1,4 +1,4 @@
-"""How training follows theory, and where it leaves it."""
+"""How training follows theory, which other theories it rules out, and at what price."""
 
 import numpy as np
 import pandas as pd
@@ -6,25 +6,79 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from repro.papers.structured_dropout.last_layer_dropout import TITLES, series, title_of
+from repro.papers.structured_dropout.last_layer_dropout.rivals import NORMS, RIVALS, distances
 from repro.pipeline import plotting
 from repro.pipeline.store import Record
 
+SHOWN = 0.02  # a rival that theory puts nearer than this fraction is the same line
+
 
 def figures(record: Record) -> dict[str, Figure]:
-    curves = plotting.surviving(record.table("curves"))
-    dropped = curves[curves.scheme != "none"].copy()
+    curves = plotting.surviving(record.table("curves")).dropna(subset="deterministic")
+    cells, longest = plotting.surviving(record.cells), record.cells.epochs.max()
+    dropped = curves[(curves.scheme != "none") & (curves.epochs == longest)].copy()
     if dropped.empty:  # all diverged
         return {}
     lines = {theta: rf"$\theta = {theta:g}$" for theta in sorted(dropped.retain.unique())}
+    trained = cells[cells.epochs == longest]
     found = {
         "objective": _objectives(dropped, lines),
-        "spectra": _spectra(record),
-        "shrinkage": _shrinkage(record),
+        "spectra": _spectra(trained, record.arrays),
     }
+    known = trained[(trained.scheme != "none") & trained.penalty_weight.notna()]
+    if len(known):
+        found["rivals"] = _rivals(known, record.arrays)
+    if cells.epochs.nunique() > 1:
+        found["price"] = _price(cells[cells.scheme != "none"])
     if unknown := dropped.scheme[dropped.penalty_weight.isna()].unique().tolist():
         for figure in found.values():
             figure.suptitle(f"no closed form for {', '.join(TITLES.get(scheme, scheme) for scheme in unknown)}")
     return found | {"assumptions": _assumptions(dropped)}
+
+
+def _rivals(cells: pd.DataFrame, arrays: dict[str, np.ndarray]) -> Figure:
+    """Distance of the measured spectra from the closed form, black, and from those of other theories, against θ."""
+    groups = list(cells.groupby(["scheme", "block_size"], sort=False))
+    thetas = sorted(cells.retain.unique())
+    places = {theta: place for place, theta in enumerate(thetas)}
+    figure, axes = plotting.panels(len(groups), sharey=True, height=2.4)
+    # two cycles of unlike length: no two rivals have one look
+    looks = {name: (plotting.COLORS[i % 6], plotting.MARKERS[i % 7]) for i, name in enumerate(RIVALS)}
+    for axis, ((scheme, size), rows) in zip(axes, groups, strict=True):
+        found, x = distances(rows, arrays), rows.retain.map(places).to_numpy()
+        for i, (name, (color, marker)) in enumerate(looks.items()):
+            apart = found.apart[:, i] > SHOWN
+            shifted, face = x[apart] + 0.05 * (i - 5), color if name in NORMS else "white"
+            axis.plot(shifted, found.rivals[apart, i], marker, color=color, markerfacecolor=face)
+        axis.plot(x, found.own, linestyle="none", marker="_", color="black", markersize=12, markeredgewidth=1.5)
+        axis.axhline(3 * found.off, color="0.6", linestyle=":", linewidth=0.8)
+        axis.set(title=title_of(scheme, size), yscale="log", xlabel=r"$\theta$", xticks=[*places.values()])
+        axis.set_xticklabels([f"{theta:g}" for theta in thetas])
+    axes[0].set_ylabel(r"$\|\sigma(Ug(X)) - \mathrm{theory}\|\ /\ \|a\|$")
+    plotting.plain_log_ticks(axes[0])
+    handles = [Line2D([], [], linestyle="none", marker="_", color="black", markersize=12)]
+    for name, (color, marker) in looks.items():
+        face = color if name in NORMS else "white"
+        handles.append(Line2D([], [], linestyle="none", marker=marker, color=color, markerfacecolor=face))
+    plotting.legend_below(figure, handles, ["its own norm", *RIVALS])
+    return figure
+
+
+def _price(cells: pd.DataFrame) -> Figure:
+    """The distance from the closed form against the epochs of training, each point a network of its own."""
+    figure, (axis,) = plotting.panels(1)
+    looks = zip(plotting.COLORS, plotting.MARKERS, cells.groupby(["scheme", "block_size", "retain"]), strict=False)
+    for color, marker, ((scheme, size, retain), rows) in looks:
+        mean = plotting.over_seeds(rows, "epochs", "singular_value_error")
+        label = rf"{title_of(scheme, size)}, $\theta = {retain:g}$"
+        axis.plot(mean.epochs, mean["mean"], color=color, marker=marker, label=label)
+        plotting.band(axis, mean.epochs, mean["mean"], mean["std"], color)
+    axis.set(xscale="log", yscale="log", xlabel="epochs of training", ylabel=r"$\|\sigma(Ug(X)) - a\|\ /\ \|a\|$")
+    axis.set_xticks(sorted(cells.epochs.unique()), minor=False)
+    axis.xaxis.set_major_formatter("{x:g}")
+    plotting.plain_log_ticks(axis)
+    axis.legend()
+    return figure
 
 
 def _objectives(curves: pd.DataFrame, lines: dict[float, str]) -> Figure:
@@ -55,13 +109,12 @@ def _objectives(curves: pd.DataFrame, lines: dict[float, str]) -> Figure:
         Line2D([], [], color="0.3", linestyle=":"),
     ]
     names = [*lines.values(), "stochastic (Monte Carlo)", "deterministic", "closed-form minimum"]
-    plotting.legend_below(figure, handles, names, columns=4)
+    plotting.legend_below(figure, handles, names)
     return figure
 
 
-def _spectra(record: Record) -> Figure:
+def _spectra(cells: pd.DataFrame, arrays: dict[str, np.ndarray]) -> Figure:
     """Singular values of the final predictions, markers, on the closed form, lines: one panel a scheme."""
-    cells, arrays = plotting.surviving(record.cells), record.arrays
     largest = arrays["target"][0]
     groups = list(cells.groupby(["scheme", "block_size"], sort=False))
     thetas = sorted(cells.retain[cells.scheme != "none"].unique())
@@ -85,30 +138,7 @@ def _spectra(record: Record) -> Figure:
         Line2D([], [], color="0.3", marker="o", linestyle="none", markerfacecolor="white"),
     ]
     names = [*(rf"$\theta = {t:g}$" for t in thetas), "closed form", "network"]
-    plotting.legend_below(figure, handles, names, columns=7)
-    return figure
-
-
-def _shrinkage(record: Record) -> Figure:
-    """Ordering in p: Σσ(U g(X)) / Σσ(Y) against p, closed form as lines."""
-    cells, arrays = plotting.surviving(record.cells), record.arrays
-    total = arrays["target"].sum()
-    figure, (axis,) = plotting.panels(1)
-    shown = [*cells.p[cells.scheme != "none"], *arrays.get("curve_p", [])]
-    looks = zip(plotting.COLORS, plotting.MARKERS, series(cells).items(), strict=False)
-    for color, marker, ((scheme, size), title) in looks:
-        rows = cells[(cells.scheme == scheme) & (cells.block_size == size)].sort_values("p")
-        measured = arrays["singular_values"][rows.index].sum(1) / total
-        if rows.penalty_weight.notna().any():
-            axis.plot(arrays["curve_p"], arrays[f"curve_r{size}"] / total, color=color)
-        axis.plot(rows.p, measured, linestyle="none", marker=marker, color=color, markerfacecolor="white", label=title)
-    axis.set(xlabel=r"$p = 1/(1+\lambda)$", ylabel=r"$\sum_i \sigma_i(U g(X))\ /\ \sum_i \sigma_i(Y)$")
-    axis.set_xscale("logit")
-    axis.set_xticks([0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99], minor=False)
-    axis.xaxis.set_major_formatter("{x:g}")
-    if len(set(shown)) > 1:
-        axis.set_xlim(min(shown), max(shown))
-    axis.legend()
+    plotting.legend_below(figure, handles, names)
     return figure
 
 

@@ -1,6 +1,7 @@
 """Effective rank, spectra and objective: lines are theory, markers SGD (mean ± std over seeds)."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,6 +14,7 @@ from repro.papers.structured_dropout.linear_figures import (
     spectrum,
     styles,
 )
+from repro.papers.structured_dropout.rank_collapse import ERRORS
 from repro.pipeline import plotting
 from repro.pipeline.store import Record
 
@@ -21,7 +23,7 @@ def figures(record: Record) -> dict[str, Figure]:
     return {
         name: say_what_has_no_closed_form(figure, record)
         for name, figure in (("collapse", _collapse(record)), ("objective", _objective(record)))
-    }
+    } | ({"price": _price(record)} if "price_steps" in record.arrays else {})
 
 
 def _collapse(record: Record) -> Figure:
@@ -43,8 +45,7 @@ def _collapse(record: Record) -> Figure:
     theory, measured = record.arrays["closed_form"][shown], record.arrays["singular_values"][shown]
     axes[1].set_ylim(0, 1.05 * np.nanmax(np.where(np.isnan(theory), measured, theory), initial=1e-9))
     axes[1].set_ylabel(r"$\sigma_i(UV^\top X)\ /\ \sigma_1(Y)$")
-    columns = 8 if cells.scheme.nunique() == 1 else 4  # names are longer
-    plotting.legend_below(figure, handles, [*names.values(), "closed form", "SGD"], columns)
+    plotting.legend_below(figure, handles, [*names.values(), "closed form", "SGD"])
     return figure
 
 
@@ -55,6 +56,25 @@ def _objective(record: Record) -> Figure:
     axis.set_ylabel(r"deterministic objective $/\ \|Y\|_2^2$")
     if axis.get_legend_handles_labels()[0]:  # none where every cell diverged
         axis.legend()
+    return figure
+
+
+def _price(record: Record) -> Figure:
+    """Each error at the end of trainings of several lengths; the record's own is the last of its number of masks."""
+    training = record.config["training"]
+    own = record.cells[record.cells.seed == record.cells.seed.min()]
+    rows = pd.DataFrame({name: record.arrays[f"price_{name}"] for name in ("steps", "masks", *ERRORS)})
+    last = {"steps": training["steps"], "masks": training["masks_per_step"], **own[[*ERRORS]].abs().max()}
+    rows = pd.concat([rows, pd.DataFrame([last])])
+    figure, axes = plotting.panels(len(ERRORS))
+    for axis, (column, (name, limit)) in zip(axes, ERRORS.items(), strict=True):
+        for color, marker, (masks, mine) in styles(rows.groupby("masks")):
+            label = f"{masks:g} mask{'s' if masks > 1 else ''} a step"
+            axis.plot(mine.steps, mine[column], color=color, marker=marker, markerfacecolor="white", label=label)
+        axis.axhline(limit, color="0.6", linestyle=":", linewidth=0.8)
+        axis.set(xscale="log", yscale="log", xlabel="steps of the training", ylabel=name)
+        plotting.plain_log_ticks(axis)
+    plotting.legend_below(figure, *axes[0].get_legend_handles_labels())
     return figure
 
 

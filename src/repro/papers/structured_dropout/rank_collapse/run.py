@@ -1,10 +1,14 @@
 """Trains the grid, and computes the closed form at its cells and at rates in between."""
 
-import numpy as np
+import time
+from itertools import product
 
-from repro.data.linear import load
+import numpy as np
+import pandas as pd
+
+from repro.data.linear import LinearData, load
 from repro.papers.structured_dropout import linear, minimum
-from repro.papers.structured_dropout.rank_collapse import Config
+from repro.papers.structured_dropout.rank_collapse import ERRORS, Config, Price
 from repro.pipeline.store import Result
 from repro.pipeline.system.progress import Progress
 
@@ -22,9 +26,35 @@ def run(config: Config, progress: Progress) -> Result:
         "closed_form": trained.closed_form,
         **{f"curve_{name}": curve[name].to_numpy() for name in columns + ([] if config.dropout.p else ["retain"])},
     }
+    if config.options.price:
+        price = _price(data, config, progress)
+        arrays |= {f"price_{name}": price[name].to_numpy() for name in price}
     collapse = trained.cells.effective_rank / trained.cells.closed_form_effective_rank - 1
     found = minimum.headline(trained) | {"median relative error of the effective rank": float(collapse.abs().median())}
     return Result(trained.cells, trained.curves, arrays, found)
+
+
+def rest_seconds(config: Config) -> float:
+    """About what the shorter trainings take, from the shortest."""
+    if not (price := config.options.price):
+        return 0.0
+    shortest = Price(steps=(min(price.steps),), masks_per_step=price.masks_per_step)
+    one = config.model_copy(update={"options": config.options.model_copy(update={"price": shortest})})
+    started = time.monotonic()
+    _price(load(config.data), one, Progress("", quiet=True))
+    return (time.monotonic() - started) * sum(price.steps) / min(price.steps)
+
+
+def _price(data: LinearData, config: Config, progress: Progress) -> pd.DataFrame:
+    """The largest of each of `ERRORS` that trainings of other lengths, with other numbers of masks, end with."""
+    assert config.options.price
+    rows = []
+    for steps, masks in product(config.options.price.steps, config.options.price.masks_per_step):
+        training = config.training.model_copy(update={"steps": steps, "masks_per_step": masks})
+        other = config.model_copy(update={"training": training, "seed": config.seed[:1]})
+        cells = minimum.train_grid(data, other, progress).cells
+        rows.append({"steps": steps, "masks": masks, **cells[list(ERRORS)].abs().max(skipna=False)})
+    return pd.DataFrame(rows)
 
 
 def _denser(config: Config) -> Config:
