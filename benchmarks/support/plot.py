@@ -50,9 +50,7 @@ def scaling(results: dict[str, Any]) -> Figure:
         axis.errorbar(list(points), middle, yerr=[low, high], fmt="o", color=plotting.COLORS[0])
         axis.set(xscale="log", yscale="log", xlabel=label)
         if name != "N":
-            axis.set_xticks(list(points))
-            axis.xaxis.set_major_formatter("{x:g}")
-    plotting.plain_log_ticks(axes[0])
+            plotting.mark(axis.xaxis, points)
     axes[0].set_ylabel("µs an update of a cell")
     return figure
 

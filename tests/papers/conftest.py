@@ -68,7 +68,7 @@ def drawn(monkeypatch) -> Callable[[Run], dict[str, list]]:
         for name in ("torch", "repro.theory", "repro.training", "repro.dropout", "repro.data", "repro.data.linear"):
             monkeypatch.setitem(sys.modules, name, None)
         with plotting.style():
-            figures = module.figures(Record(run.record.path))
+            figures = {name: make() for name, make in module.figures(Record(run.record.path)).items()}
             for figure in figures.values():
                 figure.draw_without_rendering()  # lays out, and sets every formula
         return {name: [axis for axis in figure.axes if axis.has_data()] for name, figure in figures.items()}

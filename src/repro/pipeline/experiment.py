@@ -4,8 +4,9 @@ It is a package with a light `__init__`, `run.py` and `figures.py`, or one modul
 and `figures`; the two are imported when they are called.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import cast
 
@@ -46,9 +47,10 @@ class Experiment:
     def run(self, config: Config, progress: Progress) -> Result:
         return cast(Result, function(self.module, "run")(config, progress))
 
-    def figures(self, record: Record) -> Mapping[str, object]:
-        """Draws: Matplotlib's figures by name."""
-        return cast(Mapping[str, object], function(self.module, "figures")(record))
+    def figures(self, record: Record) -> dict[str, Callable[[], object]]:
+        """What draws each figure of Matplotlib, by name; an experiment gives figures, or functions that draw them."""
+        found = cast(Mapping[str, object], function(self.module, "figures")(record))
+        return {name: made if callable(made) else partial(lambda figure: figure, made) for name, made in found.items()}
 
     def rest_seconds(self, config: Config) -> float:
         """What a run takes beside training, where it says so."""

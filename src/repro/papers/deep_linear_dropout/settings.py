@@ -26,3 +26,7 @@ class Config(settings.Config):
     @property
     def networks(self) -> int:
         return prod(map(len, (self.model.depth, self.model.width, self.dropout.rates(), self.seed)))
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        return len(self.model.depth), len(self.model.width)

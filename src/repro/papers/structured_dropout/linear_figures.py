@@ -1,19 +1,15 @@
 """Figures that several linear experiments share: the stochastic objective beside the deterministic one."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from repro.pipeline import plotting
-from repro.pipeline.plotting import COLORS, MARKERS
+from repro.pipeline.plotting import MEASURED
 from repro.pipeline.store import Record
-
-Item = TypeVar("Item")
 
 TITLES = {
     "bernoulli": "Dropout",
@@ -62,18 +58,11 @@ def rates(record: Record) -> tuple[str, dict[float, str]]:
     return column, {rate: f"${SYMBOLS[column]} = {rate:g}$" for rate in sorted(record.cells[column].unique().tolist())}
 
 
-def styles(values: Iterable[Item]) -> Iterator[tuple[str, str, Item]]:
-    """A colour and a marker for each of `values`; beyond the colours, other pairs of them."""
-    for i, value in enumerate(values):
-        turn, color = divmod(i, len(COLORS))
-        yield COLORS[color], MARKERS[(color + turn) % len(MARKERS)], value
-
-
 def say_what_has_no_closed_form(figure: Figure, record: Record, instead: str = "") -> Figure:
     """Notes on the figure which of the series have none; their lines are left out."""
     missing = [name for key, name in series(record).items() if of(record.cells, key).closed_form.isna().any()]
     if missing:
-        figure.suptitle(f"no closed form for {', '.join(missing)}{instead}")
+        plotting.note(figure, f"no closed form for {', '.join(missing)}{instead}")
     return figure
 
 
@@ -88,14 +77,13 @@ def objective_curves(
         labels: value of that column → its label.
         dropout: draw Dropout's deterministic objective of the same iterates too, dotted.
     """
-    figure, axes = plotting.panels(len(panels), sharey=True)
-    for axis, (title, rows) in zip(axes, panels.items(), strict=True):
-        axis.set(title=title)
-        if rows.empty:  # all of them diverged
-            continue
-        for color, marker, value in styles(labels):
+    figure, axes = plotting.titled({title: title for title in panels}, sharey=True)
+    for title, axis in axes.items():
+        rows = panels[title]
+        axis.set(xscale="log", yscale="log", xlabel="step + 1")
+        for color, marker, value in plotting.styles(labels):
             mine = rows[rows[by] == value]
-            if mine.empty:
+            if mine.empty:  # all of them diverged
                 continue
             expected = plotting.over_seeds(mine, "step", "deterministic")
             sampled = plotting.over_seeds(mine, "step", "monte_carlo")
@@ -103,54 +91,34 @@ def objective_curves(
             x = expected.step + 1
             axis.plot(x, expected["mean"], color=color)
             plotting.band(axis, x, expected["mean"], expected["std"], color)
-            axis.plot(x, descent["mean"], color=color, linestyle=(0, (3, 2)), linewidth=0.8)
+            axis.plot(x, descent["mean"], color=color, linestyle=plotting.DASHED, linewidth=0.8)
             if dropout:
                 other = plotting.over_seeds(mine, "step", "dropout_objective")
                 axis.plot(x, other["mean"], color="black", linestyle=":", zorder=3)
-            axis.plot(x, sampled["mean"], linestyle="none", marker=marker, color=color, markerfacecolor="white")
-        axis.set(xscale="log", yscale="log", xlabel="step + 1")
-        plotting.plain_log_ticks(axis)
-    axes[0].set_ylabel(r"objective $/\ \|Y\|_2^2$")
-    handles = [
-        *_keys(labels),
-        Line2D([], [], color="0.3", marker="o", linestyle="none", markerfacecolor="white"),
-        Line2D([], [], color="0.3"),
-        Line2D([], [], color="0.3", linestyle=(0, (3, 2)), linewidth=0.8),
-    ]
-    names = [
-        *labels.values(),
-        "stochastic objective (Monte Carlo)",
-        "deterministic, same iterates",
-        "deterministic descent",
-    ]
+            axis.plot(x, sampled["mean"], marker=marker, color=color, **MEASURED)
+    plotting.label_rows(axes.values(), r"objective $/\ \|Y\|_2^2$")
+    key = plotting.Key()
+    key.series(labels.values())
+    key.add("stochastic objective (Monte Carlo)", marker="o", **MEASURED)
+    key.add("deterministic, same iterates")
+    key.add("deterministic descent", linestyle=plotting.DASHED, linewidth=0.8)
     if dropout:
-        handles.append(Line2D([], [], color="black", linestyle=":"))
-        names.append("Dropout's objective")
-    plotting.legend_below(figure, handles, names)
+        key.add("Dropout's objective", color="black", linestyle=":")
+    key.below(figure)
     return figure
 
 
 def standard_distances(panels: Mapping[str, pd.DataFrame], by: str, labels: Mapping[float, str]) -> Figure:
     """(Monte Carlo − deterministic) in standard errors at every logged step; grey: against Dropout's objective."""
-    figure, axes = plotting.panels(len(panels), sharey=True)
-    for axis, (title, rows) in zip(axes, panels.items(), strict=True):
-        axis.set(title=title)
-        if rows.empty:  # all of them diverged
-            continue
+    figure, axes = plotting.titled({title: title for title in panels}, sharey=True)
+    for title, axis in axes.items():
+        rows = panels[title]
         wrong = (rows.monte_carlo - rows.dropout_objective) / rows.standard_error
         axis.plot(rows.step + 1, wrong, linestyle="none", marker=".", markersize=2, color="0.7", zorder=1)
-        for color, marker, value in styles(labels):
+        for color, marker, value in plotting.styles(labels):
             mine = rows[rows[by] == value]
             distance = (mine.monte_carlo - mine.deterministic) / mine.standard_error
-            axis.plot(
-                mine.step + 1,
-                distance,
-                linestyle="none",
-                marker=marker,
-                markersize=2.2,
-                color=color,
-                zorder=2,
-            )
+            axis.plot(mine.step + 1, distance, linestyle="none", marker=marker, markersize=2.2, color=color, zorder=2)
         axis.axhspan(-3, 3, color="0.92", zorder=0)
         axis.axhline(0, color="0.4", linewidth=0.6)
         axis.set(xscale="log", xlabel="step + 1")
@@ -159,26 +127,20 @@ def standard_distances(panels: Mapping[str, pd.DataFrame], by: str, labels: Mapp
         axis.yaxis.set_major_formatter("{x:g}")
     everything = pd.concat(list(panels.values()))
     wrong = (everything.monte_carlo - everything.dropout_objective) / everything.standard_error
-    axes[0].set_ylim(min(-4, 1.5 * wrong.min()), max(4, 1.5 * wrong.max()))
-    axes[0].set_ylabel("distance / standard error")
-    handles = [
-        *_keys(labels),
-        Line2D([], [], color="0.7", marker=".", linestyle="none"),
-    ]
-    names = [*labels.values(), "negative control: against Dropout's objective"]
-    plotting.legend_below(figure, handles, names)
+    axis.set_ylim(np.nanmin([-4, 1.5 * wrong.min()]), np.nanmax([4, 1.5 * wrong.max()]))
+    plotting.label_rows(axes.values(), "distance / standard error")
+    key = plotting.Key()
+    key.series(labels.values())
+    key.add("negative control: against Dropout's objective", color="0.7", marker=".", linestyle="none")
+    key.below(figure)
     return figure
 
 
-def spectrum(axis: Axes, record: Record, groups: Sequence[pd.DataFrame]) -> list[Line2D]:
-    """Singular values of groups of cells, one colour each: closed form, where there is one, and SGD over seeds.
-
-    Returns:
-        Legend handles: one a group, then theory and measurement.
-    """
+def spectrum(axis: Axes, record: Record, groups: Sequence[pd.DataFrame]) -> None:
+    """Singular values of groups of cells, one colour each: closed form, where there is one, and SGD over seeds."""
     measured, theory = record.arrays["singular_values"], record.arrays["closed_form"]
     shown = 1
-    for color, marker, cells in styles(groups):
+    for color, marker, cells in plotting.styles(groups):
         mine = cells[~cells.diverged].cell.to_numpy()
         if not len(mine):
             continue
@@ -191,23 +153,15 @@ def spectrum(axis: Axes, record: Record, groups: Sequence[pd.DataFrame]) -> list
             axis.plot(index, reference, color=color)
         shown = max(shown, min(len(reference), rank + 2))
         points = slice(0, rank + 2, max(1, rank // 12))
-        axis.plot(
-            index[points],
-            found.mean(0)[points],
-            linestyle="none",
-            marker=marker,
-            color=color,
-            markerfacecolor="white",
-        )
+        axis.plot(index[points], found.mean(0)[points], marker=marker, color=color, **MEASURED)
         plotting.band(axis, index, found.mean(0), found.std(0), color)
     axis.set_xlim(0.5, shown + 0.5)
-    return [
-        *_keys(groups),
-        Line2D([], [], color="0.3"),
-        Line2D([], [], color="0.3", marker="o", linestyle="none", markerfacecolor="white"),
-    ]
 
 
-def _keys(values: Iterable[object]) -> list[Line2D]:
-    """Legend handles of the colours and markers of `values`."""
-    return [Line2D([], [], color=color, marker=marker, linestyle="none") for color, marker, _ in styles(values)]
+def spectrum_key(figure: Figure, names: Iterable[str]) -> None:
+    """The legend of panels of `spectrum`."""
+    key = plotting.Key()
+    key.series(names)
+    key.add("closed form")
+    key.add("SGD", marker="o", **MEASURED)
+    key.below(figure)

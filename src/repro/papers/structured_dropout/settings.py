@@ -11,6 +11,11 @@ from repro.training.network import Settings as NetworkTraining
 from repro.training.sweep import Settings as SweepTraining
 
 
+def drawn(dropout: Dropout) -> tuple[int, int]:
+    """A panel a noise and block size, a series a rate."""
+    return len([*dropout.points()]) // len(dropout.rates()), len(dropout.rates())
+
+
 class LinearConfig(Config):
     data: Found[LinearSettings]
     model: Found[LinearNetwork]
@@ -26,6 +31,10 @@ class LinearConfig(Config):
     def cells(self) -> int:
         return len([*self.dropout.points()]) * len(self.seed)
 
+    @property
+    def drawn(self) -> tuple[int, int]:
+        return drawn(self.dropout)
+
 
 class DeepConfig(Config):
     data: Found[ImageSettings]
@@ -37,6 +46,10 @@ class DeepConfig(Config):
     def _blocks_fit(self) -> "DeepConfig":
         self.dropout.fit(self.model.width)
         return self
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        return drawn(self.dropout)
 
 
 class MonteCarlo(Section):

@@ -206,6 +206,10 @@ def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]
     for override in parsed:
         if is_launchers(override.input_line):
             raise UserError(f"{override.input_line}: only runs have a launcher")
+        if override.input_line and override.input_line.startswith("figure."):
+            raise UserError(
+                f"{override.input_line}: only scripts/figures.py takes it, which redraws records without training"
+            )
         if (override.package or override.key_or_group.split(".")[0].split("/")[0]) == "hydra":
             raise UserError(f"{override.input_line}: Hydra's own settings cannot be changed here")
         if override.is_sweep_override() and not multirun:

@@ -10,6 +10,7 @@ from repro.pipeline.experiment import experiment
 from repro.pipeline.presentation.drawing import draw
 from repro.pipeline.presentation.drawing import redraw_if_needed as redraw_if_needed  # for `runner`
 from repro.pipeline.settings import Config
+from repro.pipeline.settings.look import MOST_PANELS, MOST_SERIES
 from repro.pipeline.store import Record, Result, Run, parts
 from repro.pipeline.store.misfortunes import misfortunes
 from repro.pipeline.system import distributed, locks
@@ -24,6 +25,9 @@ def make(run: Run, quiet: bool) -> Record:
     print(f"{config.name}: {config.title}", flush=True)
     _check(config)
     experiment(config).check()
+    for count, room, what in zip(config.drawn, (MOST_PANELS, MOST_SERIES), ("panels", "series a panel"), strict=True):
+        if config.figures and count > room:
+            print(f"note: the figures will not show all {count} {what}, there is room for {room}; the record has all")
     name, tags = f"{config.name}-{run.place.fingerprint}", [config.name, config.scale, config.device]
     with tracking.start(
         config.tracking, config.results, name=name, config=config.plain(), group=config.name, tags=tags
@@ -34,7 +38,7 @@ def make(run: Run, quiet: bool) -> Record:
         if spent := run.parts.spent():
             durations["parts"] = spent
         record = run.write(result, durations)
-        figures = draw(run, record, record.figures)
+        figures = draw(run, record, record.figures)[0] if config.figures else {}
         tracked.log_curves(result.cells, result.curves)
         tracked.summary(result.headline)
         tracked.log_figures(figures)

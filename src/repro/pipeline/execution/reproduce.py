@@ -57,7 +57,8 @@ def reproduce_all(plan: Sequence[Run], launcher: Launcher | None = None) -> int:
     runner.one_after_another(plan, attempt)
     done.sort(key=plan.index)
     with misfortunes(plan[0].config):
-        figures.collect([record for run in done if (record := run.record()) is not None])
+        drawn = [run for run in done if run.config.figures]
+        figures.collect([record for run in drawn if (record := run.record()) is not None])
     console = Console()
     # a narrow pipe would break numbers apart
     (console if console.is_terminal else Console(width=110)).print(table)

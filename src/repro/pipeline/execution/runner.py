@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TypeVar
 
-from repro.pipeline.presentation.drawn import drawn_by_this_code, half_drawn
+from repro.pipeline.presentation.drawn import drawn_by_this_code, failed, half_drawn
 from repro.pipeline.presentation.headline import headline
 from repro.pipeline.store import Record, Run
 from repro.pipeline.store.misfortunes import misfortunes
@@ -41,7 +41,7 @@ def execute(run: Run, *, quiet: bool = False, wait: bool = True) -> Outcome:
         return Outcome(found or heavy("making").help(run), found is not None, time.monotonic() - started)
     with misfortunes(run.config):
         found = run.wanted()
-        if found is None or half_drawn(found):
+        if found is None or (run.config.figures and half_drawn(found)):
             with _claimed(run, wait):
                 found = run.wanted()  # whoever had the claim before may have left the record
                 if found is None:
@@ -57,6 +57,7 @@ def execute(run: Run, *, quiet: bool = False, wait: bool = True) -> Outcome:
                 heavy("making").redraw_if_needed(run, found)
     _tidy(run, found)
     note = f"; note: {found.note}" if found.note else ""
+    note += f"; not drawn: {', '.join(wrong)}" if (wrong := failed(found)) else ""
     print(f"{name}: cached in {found.path} (force=true runs it anew){note}", flush=True)
     return Outcome(found, True, time.monotonic() - started)
 
@@ -79,10 +80,12 @@ def _claimed(run: Run, wait: bool) -> Iterator[None]:
 def _tidy(run: Run, record: Record) -> None:
     """Clears up after a killed owner, and draws anew what other code has drawn: where nobody else is at it, and if
     it can be done."""
-    if not run.leftovers() and drawn_by_this_code(record):
+    old = run.config.figures and not drawn_by_this_code(record)
+    if not run.leftovers() and not old:
         return
     with contextlib.suppress(locks.Taken, OSError), run.claim(wait=False):
-        heavy("making").redraw_if_needed(run, record)
+        if old:
+            heavy("making").redraw_if_needed(run, record)
         run.clear()
 
 

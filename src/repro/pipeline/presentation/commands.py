@@ -3,18 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from repro.pipeline import plotting
 from repro.pipeline.execution.commands import plan
 from repro.pipeline.presentation import compare as comparison
 from repro.pipeline.presentation import export as tables
 from repro.pipeline.presentation import figures as rendering
 from repro.pipeline.presentation import report as page
 from repro.pipeline.presentation import verdicts
+from repro.pipeline.settings.look import look_of
 from repro.pipeline.system.errors import UserError
 
 
 def figures(overrides: Sequence[str], extra: Path | None) -> int:
     """`scripts/figures.py`."""
-    return rendering.render_all(plan(overrides, extra))
+    look, rest = look_of(overrides)
+    plotting.check(look)
+    if refused := next((text for text in rest if text.split("=")[0] == "figures"), None):
+        raise UserError(f"{refused}: this draws figures; figure.only=[NAME,...] draws some of them")
+    return rendering.render_all(plan(rest, extra), look=look)
 
 
 def report(overrides: Sequence[str], extra: Path | None) -> int:

@@ -18,7 +18,16 @@ def half_drawn(record: Record) -> bool:
 
 
 def drawn_by_this_code(record: Record) -> bool:
-    return not half_drawn(record) and (record.figures / STAMP).read_text() == stamp(record)
+    return not half_drawn(record) and _stamped(record)[0] == stamp(record)
+
+
+def failed(record: Record) -> list[str]:
+    """Names of the figures that could not be drawn when they were last."""
+    return [] if half_drawn(record) else _stamped(record)[1:]
+
+
+def _stamped(record: Record) -> list[str]:
+    return (record.figures / STAMP).read_text().split("\n")
 
 
 def stamp(record: Record) -> str:

@@ -110,7 +110,8 @@ def _section(run: Run, verdicts: Sequence[Verdict], page_folder: Path) -> Sectio
     mine = [v for v in verdicts if v.experiment == config.name]
     if record is None:
         return Section(config.name, config.title, config.paper, shows.about, run.command, mine, None)
-    redraw_if_needed(run, record)
+    if config.figures:
+        redraw_if_needed(run, record)
     captions = shows.captions
     figures = [
         _figure(file, captions.get(file.stem, file.stem.replace("_", " ")))

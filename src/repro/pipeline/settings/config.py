@@ -35,6 +35,7 @@ class Config(Section):
     threads: Count | None
     force: bool
     estimate: bool
+    figures: bool
     results: Annotated[str, Field(min_length=1)]
     data: SerializeAsAny[Data]
     model: SerializeAsAny[Model]
@@ -47,6 +48,12 @@ class Config(Section):
     def cells(self) -> int:
         """How many cells of its grid may be computed apart; 1 for a grid that is not cut."""
         return 1
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        """How many panels its largest figure has, and series its fullest panel, where all of them are drawn. Before it
+        runs, a run says for how many there is room (`look`)."""
+        return 1, 1
 
     @property
     def networks(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 # Settings that change where results go, what they are called or who watches, never the numbers. `scale` is
 # one of them because the sizes that it chose stand in the resolved configuration themselves.
-NOT_IN_FINGERPRINT = ("tracking", "results", "force", "estimate", "scale", "title", "paper")
+NOT_IN_FINGERPRINT = ("tracking", "results", "force", "estimate", "figures", "scale", "title", "paper")
 
 
 def fingerprint(config: Mapping[str, object]) -> str:

@@ -27,6 +27,11 @@ class Options(Section):
 class Config(settings.Config):
     options: Options
 
+    @property
+    def drawn(self) -> tuple[int, int]:
+        panels, widths = super().drawn
+        return panels, widths * len(self.dropout.rates())
+
 
 # ---------------------------------------------------------------------- claims
 

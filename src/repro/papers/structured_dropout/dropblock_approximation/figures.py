@@ -1,7 +1,10 @@
 """Disjoint beside original blocks along training, and their difference beside the margin."""
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from repro.papers.structured_dropout.dropblock_approximation import MARGIN, MEASURES, PLACES, SCHEMES, of_effect
 from repro.pipeline import plotting
@@ -10,13 +13,13 @@ from repro.pipeline.store import Record
 SHORT = {"test_error": "test", "train_loss": "training"}
 
 
-def figures(record: Record) -> dict[str, Figure]:
+def figures(record: Record) -> plotting.Drawings:
     curves = record.table("curves")
     return {
-        "margins": _margins(record.cells),
-        "training": _curves(curves, "train_loss", "training loss under dropout"),
-        "test": _curves(curves, "test_error", "test squared error"),
-        "accuracy": _curves(curves.assign(error=1 - curves.test_accuracy), "error", "test error"),
+        "margins": partial(_margins, record.cells),
+        "training": partial(_curves, curves, "train_loss", "training loss under dropout"),
+        "test": partial(_curves, curves, "test_error", "test squared error"),
+        "accuracy": partial(_curves, curves.assign(error=1 - curves.test_accuracy), "error", "test error"),
     }
 
 
@@ -33,6 +36,8 @@ def _margins(cells: pd.DataFrame) -> Figure:
         axis.plot(found.mean(), height, "o", color=plotting.COLORS[0])
     axis.set_yticks(range(len(rows)), [f"{SHORT[column]}, {place}" for place, column in rows])
     axis.set(xlabel="(disjoint − original) / (original − none)", ylim=(len(rows) - 0.5, -0.5))
+    if len(cells[cells.place == "features"].drop_duplicates(["block_size", "retain"])) > 1:
+        plotting.note(figure, "of each seed, the mean over block sizes and θ")
     return figure
 
 
@@ -41,21 +46,28 @@ def _curves(curves: pd.DataFrame, column: str, label: str) -> Figure:
     curves = curves[curves.step > 0]
     bare = plotting.surviving(curves[curves.scheme == "none"])
     dropped = curves[curves.scheme != "none"]
-    groups = list(dropped.groupby(["place", "block_size", "retain"], sort=False))
-    figure, axes = plotting.panels(len(groups), columns=3, sharey=True)
-    for axis, ((place, size, retain), rows) in zip(axes, groups, strict=True):
-        rows = plotting.surviving(rows)
-        lines = {"none": bare, **{s: rows[rows.scheme == s] for s in ("disjoint", "original")}}
-        axis.set_yscale("log")
-        plotting.plain_log_ticks(axis)
-        for color, marker, (scheme, mine) in zip(
-            ("0.5", *plotting.COLORS), plotting.MARKERS, lines.items(), strict=False
-        ):
+    titles = {
+        key: rf"{PLACES[key[0]]}, {_blocks(*key[:2])}, $\theta = {key[2]:g}$"
+        for key in dropped.groupby(["place", "block_size", "retain"], sort=False).groups
+    }
+    figure, axes = plotting.titled(titles, columns=3, sharey=True)
+    looks = plotting.styles(("disjoint", "original"))
+    for (place, size, retain), axis in axes.items():
+        rows = dropped[(dropped.place == place) & (dropped.block_size == size) & (dropped.retain == retain)]
+        axis.set(xlabel="epoch", yscale="log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for color, marker, scheme in [("0.5", "o", "none"), *looks]:
+            mine = bare if scheme == "none" else plotting.surviving(rows[rows.scheme == scheme])
             mean = plotting.over_seeds(mine, "step", column)
-            axis.plot(mean.step, mean["mean"], color=color, marker=marker, label=SCHEMES[scheme])
+            axis.plot(mean.step, mean["mean"], color=color, marker=marker)
             plotting.band(axis, mean.step, mean["mean"], mean["std"], color)
-        blocks = f"$r = {size}$" if place == "features" else rf"${size} \times {size}$"
-        axis.set(title=rf"{PLACES[place]}, {blocks}, $\theta = {retain:g}$", xlabel="epoch")
-    axes[0].set_ylabel(label)
-    plotting.legend_below(figure, *axes[0].get_legend_handles_labels())
+    plotting.label_rows(axes.values(), label)
+    key = plotting.Key()
+    key.add(SCHEMES["none"], color="0.5", marker="o")
+    key.series((SCHEMES[scheme] for *_, scheme in looks), linestyle="-")
+    key.below(figure)
     return figure
+
+
+def _blocks(place: str, size: int) -> str:
+    return f"$r = {size}$" if place == "features" else rf"${size} \times {size}$"

@@ -1,19 +1,19 @@
 """The two objectives along training, a panel for each factor and kind of inputs."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
 from repro.papers.structured_dropout.linear_figures import objective_curves, rates, standard_distances
 from repro.pipeline import plotting
 from repro.pipeline.store import Record
 
 
-def figures(record: Record) -> dict[str, Figure]:
+def figures(record: Record) -> plotting.Drawings:
     panels = {
         f"masks on ${scheme[-1]}$, {'whitened' if whitened else 'correlated'} $X$": plotting.surviving(rows)
         for (scheme, whitened), rows in record.table("curves").groupby(["scheme", "whitened"], sort=False)
     }
     column, lines = rates(record)
     return {
-        "objective": objective_curves(panels, column, lines, dropout=True),
-        "standard_errors": standard_distances(panels, column, lines),
+        "objective": partial(objective_curves, panels, column, lines, dropout=True),
+        "standard_errors": partial(standard_distances, panels, column, lines),
     }

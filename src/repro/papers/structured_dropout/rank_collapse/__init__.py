@@ -42,6 +42,11 @@ class Options(Section):
 class Config(LinearConfig):
     options: Options
 
+    @property
+    def drawn(self) -> tuple[int, int]:
+        noises, rates = super().drawn
+        return 1 + min(self.options.spectra, rates), noises
+
 
 def _rank_error(record: Record) -> pd.Series:
     """Against exp(entropy) of the closed form's spectrum written out anew: a mistake in the theory's own measure of

@@ -35,6 +35,11 @@ class Config(LinearConfig):
         return 1  # several grids, one after the other
 
     @property
+    def drawn(self) -> tuple[int, int]:
+        noises, rates = super().drawn
+        return 2, noises * (rates + 1)
+
+    @property
     def networks(self) -> int:
         return len(self.options.growth) * len(FIXED) * super().cells
 

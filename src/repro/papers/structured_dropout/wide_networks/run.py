@@ -28,7 +28,7 @@ def run(config: Config, progress: Progress) -> Result:
         table, first = trained.cells, sum(len(done) for done in tables)
         penalty = (1 - table.retain) / table.retain * np.nansum(trained.block_norms**2, 1)
         norms = [
-            float(theory.k_support_norm(torch.from_numpy(values).nan_to_num(0), size))
+            float(theory.k_support_norm(torch.from_numpy(values).nan_to_num(0), min(size, len(values))))
             for values, size in zip(trained.singular_values, table.block_size, strict=True)
         ]
         shrinkage = [
