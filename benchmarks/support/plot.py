@@ -50,7 +50,7 @@ def scaling(results: dict[str, Any]) -> Figure:
         axis.errorbar(list(points), middle, yerr=[low, high], fmt="o", color=plotting.COLORS[0])
         axis.set(xscale="log", yscale="log", xlabel=label)
         if name != "N":
-            plotting.mark(axis.xaxis, points)
+            plotting.mark(axis.xaxis, [*points])
     axes[0].set_ylabel("µs an update of a cell")
     return figure
 

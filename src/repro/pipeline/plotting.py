@@ -274,13 +274,7 @@ def save(figure: Figure, path: Path | str) -> list[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            _ticks(axis)
-    # The layout is the same in both files, and finding it takes longer than drawing.
-    if (layout := figure.get_layout_engine()) is not None:
-        layout.execute(figure)
-        figure.set_layout_engine(None)  # one that does nothing would still cost a second drawing
+    lay_out(figure)
     # Without dates in it, the same record gives the same file.
     figure.savefig(files[0], metadata={"CreationDate": None})
     figure.savefig(files[1], metadata={"Date": None})
@@ -288,6 +282,17 @@ def save(figure: Figure, path: Path | str) -> list[Path]:
     files[1].write_text(_COORDINATES.sub(lambda found: _DIGITS.sub(r"\1", found[0]), svg), encoding="utf-8")
     figure.savefig(files[2])
     return files
+
+
+def lay_out(figure: Figure) -> None:
+    """Everything in its place, for good: the layout is the same in all files, and finding it takes longer than
+    drawing."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            _ticks(axis)
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # one that does nothing would still cost a second drawing
 
 
 # Matplotlib writes coordinates to a millionth of a point.
@@ -324,9 +329,9 @@ def band(axes: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, color: str) 
     axes.fill_between(np.asarray(x), lower, mean + std, color=color, alpha=0.18, linewidth=0)
 
 
-def mark(axis: Axis, values: Iterable[float]) -> None:
+def mark(axis: Axis, values: ArrayLike) -> None:
     """Ticks at these values, at as many of them as there is room for when the figure is saved."""
-    axis.set_major_locator(FixedLocator(sorted(set(values))))
+    axis.set_major_locator(FixedLocator(np.unique(values).tolist()))
     axis.set_major_formatter("{x:g}")
 
 

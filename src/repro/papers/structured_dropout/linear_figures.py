@@ -127,7 +127,8 @@ def standard_distances(panels: Mapping[str, pd.DataFrame], by: str, labels: Mapp
         axis.yaxis.set_major_formatter("{x:g}")
     everything = pd.concat(list(panels.values()))
     wrong = (everything.monte_carlo - everything.dropout_objective) / everything.standard_error
-    axis.set_ylim(np.nanmin([-4, 1.5 * wrong.min()]), np.nanmax([4, 1.5 * wrong.max()]))
+    wrong = wrong[np.isfinite(wrong)]  # not where masks were so few that all were alike
+    axis.set_ylim(1.5 * min([-3, *wrong]), 1.5 * max([3, *wrong]))
     plotting.label_rows(axes.values(), "distance / standard error")
     key = plotting.Key()
     key.series(labels.values())

@@ -68,7 +68,7 @@ def _rate(record: Record) -> Figure:
         if depth > 2:
             plotting.line(axis, rows.width, rows.onset, color=color, linestyle=DASHED, linewidth=0.8)
         axis.plot(rows.width, rows.measured, color=color, marker=marker, **MEASURED)
-    axis.set(xscale="log", xlabel="width $d$", ylabel=r"largest $\theta$ of rank 1", ylim=(0, None))
+    axis.set(xscale="log", xlabel="width $d$", ylabel=r"largest $\theta$ of rank 1", ylim=(0, 1))
     plotting.mark(axis.xaxis, found.width)
     key = plotting.Key()
     key.series((f"depth {depth}" for depth in depths), markerfacecolor="white")
