@@ -46,6 +46,8 @@ COLUMN = 3.35
 """Width of one column of a two-column paper, inches."""
 PAGE = 6.9
 """Width of both columns, inches."""
+FONT = 8
+"""Points."""
 NAMED = 12
 """A legend names every one of so many ordered values; of more, some, in whose order the colours run."""
 
@@ -53,7 +55,7 @@ NAMED = 12
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 # More series than colours take theirs from this part of a map, all of which is dark enough for white paper.
-MAP, DARK = "plasma", 0.82
+MAP, DARK = "plasma", 0.76
 Drawings = Mapping[str, Callable[[], Figure]]
 """What an experiment's `figures` returns: what draws each, by name; one that fails costs none of the others."""
 MEASURED: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white"}
@@ -63,7 +65,7 @@ DASHED = (0, (3, 2))
 _STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
-    "font.size": 8,
+    "font.size": FONT,
     "font.family": "serif",
     "mathtext.fontset": "dejavuserif",
     "axes.titlesize": "medium",
@@ -212,11 +214,11 @@ def panels(
     Returns:
         The figure, and its axes: the first of each panel, then the second, …
     """
-    width = _LOOK.get(Look()).width or (COLUMN if count * rows == 1 else PAGE)
-    room = int(width / (1.5 * mpl.rcParams["font.size"] / _STYLE["font.size"]))
-    columns = max(1, min(columns, count, room))
+    width = _LOOK.get(Look()).width or (COLUMN if count == 1 else PAGE)
+    scale = float(mpl.rcParams["font.size"]) / FONT
+    columns = max(1, min(columns, count, int(width / (1.4 * scale))))
     lines = -(-count // columns)
-    size = (width, height * lines * rows + (0.5 if count == 1 else 0.35))
+    size = (width, scale * (height * lines * rows + (0.5 if count == 1 else 0.35)))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(lines * rows, columns, squeeze=False, **shared)
     found = grid.reshape(lines, rows, columns).swapaxes(0, 1).reshape(rows, -1)

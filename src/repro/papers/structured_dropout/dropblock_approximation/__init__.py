@@ -51,6 +51,10 @@ class Config(DeepConfig):
         return self
 
     @property
+    def drawn(self) -> tuple[int, int]:
+        return len([*self.dropout.points()]) + 1, 3
+
+    @property
     def cells(self) -> int:
         features = 2 * len([*self.dropout.points()]) if "features" in self.options.places else 0
         return len(self.seed) * (1 + features + (2 if "maps" in self.options.places else 0))

@@ -43,6 +43,11 @@ class Config(DeepConfig):
         return self
 
     @property
+    def drawn(self) -> tuple[int, int]:
+        noises, rates = super().drawn
+        return noises, rates * (noises if len(self.options.lengths) > 1 else 1)
+
+    @property
     def cells(self) -> int:
         return len(self.seed) * (len([*self.dropout.points()]) * len(self.options.lengths) + self.options.without)
 

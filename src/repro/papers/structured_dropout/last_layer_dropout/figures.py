@@ -61,6 +61,7 @@ def _titles(cells: pd.DataFrame) -> dict[tuple[str, int], str]:
 def _rivals(cells: pd.DataFrame, arrays: dict[str, np.ndarray]) -> Figure:
     """Distance of the measured spectra from the closed form, black, and from those of other theories, against θ."""
     thetas = sorted(cells.retain.unique())
+    bar = min(12, max(3, 36 / len(thetas)))
     places = {theta: place for place, theta in enumerate(thetas)}
     figure, axes = plotting.titled(_titles(cells), sharey=True, height=2.4)
     key = plotting.Key()
@@ -77,7 +78,7 @@ def _rivals(cells: pd.DataFrame, arrays: dict[str, np.ndarray]) -> Figure:
             apart = found.apart[:, i] > SHOWN
             shifted, face = x[apart] + 0.05 * (i - 5), color if name in NORMS else "white"
             axis.plot(shifted, found.rivals[apart, i], marker, color=color, markerfacecolor=face)
-        axis.plot(x, found.own, linestyle="none", marker="_", color="black", markersize=12, markeredgewidth=1.5)
+        axis.plot(x, found.own, linestyle="none", marker="_", color="black", markersize=bar, markeredgewidth=1.5)
         axis.axhline(3 * found.off, color="0.6", linestyle=":", linewidth=0.8)
         axis.set(yscale="log", xlabel=r"$\theta$", xlim=(-0.5, len(thetas) - 0.5))
         plotting.mark(axis.xaxis, [*places.values()])
