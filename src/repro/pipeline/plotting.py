@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -39,6 +39,8 @@ from repro.pipeline.system.errors import UserError
 
 Item = TypeVar("Item")
 Other = TypeVar("Other")
+Value: TypeAlias = Any
+"""What Matplotlib takes by keyword."""
 
 SUFFIXES = (".pdf", ".svg", ".png")
 """The files of a figure."""
@@ -58,11 +60,11 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 MAP, DARK = "plasma", 0.76
 Drawings = Mapping[str, Callable[[], Figure]]
 """What an experiment's `figures` returns: what draws each, by name; one that fails costs none of the others."""
-MEASURED: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white"}
+MEASURED: dict[str, Value] = {"linestyle": "none", "markerfacecolor": "white"}
 """How a measurement is marked."""
 DASHED = (0, (3, 2))
 
-_STYLE: Any = {
+_STYLE: Value = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "font.size": FONT,
@@ -145,11 +147,11 @@ class Key:
     def __init__(self) -> None:
         self.entries: list[tuple[Line2D, str]] = []
 
-    def add(self, name: str, **look: Any) -> None:
+    def add(self, name: str, **look: Value) -> None:
         """One entry; `look` as for a line."""
-        self.entries.append((Line2D([], [], **{"color": "0.3"} | look), name))
+        self.entries.append((Line2D([], [], **{"color": "0.3", **look}), name))
 
-    def series(self, names: Iterable[str], **look: Any) -> None:
+    def series(self, names: Iterable[str], **look: Value) -> None:
         """An entry each in the colours and markers of `styles`, with `look` on top; of many values in order, some."""
         found = styles(names)
         if len(found) > NAMED and _ordered([name for *_, name in found]):
@@ -200,7 +202,7 @@ def note(figure: Figure, text: str) -> None:
 
 
 def panels(
-    count: int, *, columns: int = 4, rows: int = 1, height: float = 1.75, **shared: Any
+    count: int, *, columns: int = 4, rows: int = 1, height: float = 1.75, **shared: Value
 ) -> tuple[Figure, list[Axes]]:
     """A figure as wide as the page (one column's width for one panel; or as asked) with `count` axes in a grid.
 
@@ -229,13 +231,13 @@ def panels(
     return figure, list(found[:, :count].flatten())
 
 
-def titled(titles: Mapping[Item, str], **arguments: Any) -> tuple[Figure, dict[Item, Axes]]:
+def titled(titles: Mapping[Item, str], **arguments: Value) -> tuple[Figure, dict[Item, Axes]]:
     """`panels` with these titles, by the titles' keys; as many of them as a page has room for, and a note of it."""
     figure, (axes,) = stacked(titles, rows=1, **arguments)
     return figure, axes
 
 
-def stacked(titles: Mapping[Item, str], *, rows: int, **arguments: Any) -> tuple[Figure, list[dict[Item, Axes]]]:
+def stacked(titles: Mapping[Item, str], *, rows: int, **arguments: Value) -> tuple[Figure, list[dict[Item, Axes]]]:
     """As `titled`, with `rows` axes in a panel, one above the other."""
     found = some(titles, aside := Figure(), most=MOST_PANELS, what="panels")
     figure, axes = panels(len(found), rows=rows, **arguments)
@@ -263,7 +265,7 @@ def share_y(axes: Collection[Axes]) -> None:
         axis.tick_params(labelleft=place is None or place.is_first_col())
 
 
-def line(axis: Axes, x: ArrayLike, y: ArrayLike, **look: Any) -> Line2D:
+def line(axis: Axes, x: ArrayLike, y: ArrayLike, **look: Value) -> Line2D:
     """A line of theory; a bar where it has one point only."""
     x, y = np.asarray(x), np.asarray(y)
     if len(x) and np.ptp(x) == 0:
