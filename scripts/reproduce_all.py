@@ -1,7 +1,7 @@
 """python scripts/reproduce_all.py [experiment=NAME,NAME] [key=value ...]
 
 Runs every experiment (conf/experiment/) that is not recorded yet, with the same overrides for each, and
-draws all figures into results/figures/.
+draws all figures into results/figures/; with figures=false none.
 """
 
 import sys

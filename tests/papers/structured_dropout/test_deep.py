@@ -198,8 +198,7 @@ def test_any_noise_on_hidden_units(noise, tmp_path):
             with pytest.raises(NotMeasured, match="no closed form for this noise"):
                 claims[name].measure(record)
     with plotting.style():
-        figures = Experiment(last_layer_dropout).figures(record)
-    notes = {figure.get_suptitle() for figure in figures.values()}
+        notes = {make().get_suptitle() for make in Experiment(last_layer_dropout).figures(record).values()}
     assert any("no closed form for" in note for note in notes) == (not KNOWN[noise])
 
 

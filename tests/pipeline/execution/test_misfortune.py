@@ -291,7 +291,7 @@ def top_lines(monkeypatch):
 @pytest.mark.parametrize("rate", [1e4, 0.1])
 def test_a_sweep_that_diverges(capfd, top_lines, name, rate):
     few = ["options.monte_carlo_masks=256"] if name in LINEAR[:3] else []
-    record, _ = record_of(capfd, f"experiment={name}", *SMALL, *few, f"training.learning_rate={rate}")
+    record, told = record_of(capfd, f"experiment={name}", *SMALL, *few, f"training.learning_rate={rate}")
     assert record.cells.diverged.all() == (rate > 1)
     assert record.cells.diverged.any() == (rate > 1)
     count = len(record.cells)
@@ -299,6 +299,7 @@ def test_a_sweep_that_diverges(capfd, top_lines, name, rate):
     expected = [f"{count} of {count} cells diverged and are left out"] * len(figures) if rate > 1 else []
     assert top_lines == expected
     assert figures
+    assert "failed" not in told.err
 
 
 def test_a_sweep_stops_computing_once_all_have_diverged(monkeypatch):
