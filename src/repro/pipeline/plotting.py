@@ -345,6 +345,8 @@ def _ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
     axes, low, high = axis.axes, *sorted(axis.get_view_interval())
     locator = axis.get_major_locator()
+    if not np.isfinite([low, high]).all() or low == high:
+        return
     if isinstance(locator, FixedLocator) and not isinstance(axis.get_major_formatter(), FixedFormatter):
         values = [value for value in locator() if low <= value <= high]
         start, *places, end = axis.get_transform().transform(np.asarray([low, *values, high]))

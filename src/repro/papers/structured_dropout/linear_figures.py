@@ -83,7 +83,7 @@ def objective_curves(
         axis.set(xscale="log", yscale="log", xlabel="step + 1")
         for color, marker, value in plotting.styles(labels):
             mine = rows[rows[by] == value]
-            if mine.empty:  # all of them diverged
+            if mine.empty:
                 continue
             expected = plotting.over_seeds(mine, "step", "deterministic")
             sampled = plotting.over_seeds(mine, "step", "monte_carlo")
@@ -113,6 +113,8 @@ def standard_distances(panels: Mapping[str, pd.DataFrame], by: str, labels: Mapp
     figure, axes = plotting.titled({title: title for title in panels}, sharey=True)
     for title, axis in axes.items():
         rows = panels[title]
+        if rows.empty:  # all of them diverged
+            continue
         wrong = (rows.monte_carlo - rows.dropout_objective) / rows.standard_error
         axis.plot(rows.step + 1, wrong, linestyle="none", marker=".", markersize=2, color="0.7", zorder=1)
         for color, marker, value in plotting.styles(labels):
