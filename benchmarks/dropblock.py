@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.ops import drop_block2d as torchvision_drop_block
 
 from repro.dropout import DropBlock, OverlappingDropBlock
-from repro.dropout.layers import DisjointDropBlock2d, FeatureDropout
+from repro.dropout.layers import DropBlock2d, FeatureDropout
 from repro.dropout.original_dropblock import OriginalDropBlock2d
 from support.timing import ratio, save, seconds_per_call, shown, summary
 
@@ -40,7 +40,7 @@ def seeded(module: nn.Module, device: str) -> Layer:
 
 def on_maps(device: str) -> dict[str, Layer]:
     return {
-        "disjoint": seeded(DisjointDropBlock2d(MAP_BLOCK, RETAIN), device),
+        "disjoint": seeded(DropBlock2d(MAP_BLOCK, RETAIN), device),
         "overlapping": seeded(OriginalDropBlock2d(MAP_BLOCK, RETAIN), device),  # torchvision's, at an exact rate
         "torchvision": lambda x: torchvision_drop_block(x, 1 - RETAIN, MAP_BLOCK),
         "timm": lambda x: timm_drop_block(x, 1 - RETAIN, MAP_BLOCK, couple_channels=False),

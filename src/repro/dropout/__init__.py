@@ -9,10 +9,15 @@ _MODULES = {
     "Bernoulli": "bernoulli.masks",
     "CorrelatedGaussian": "gaussian.masks",
     "DropBlock": "dropblock.masks",
+    "DropBlock1d": "layers",
+    "DropBlock2d": "layers",
     "DropConnect": "dropconnect.masks",
+    "FeatureDropout": "layers",
     "MaskDistribution": "distribution",
+    "OriginalDropBlock2d": "original_dropblock",
     "OverlappingDropBlock": "overlapping_dropblock.masks",
 }
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:

@@ -3,4 +3,8 @@ from repro.dropout.distribution import MaskDistribution as MaskDistribution
 from repro.dropout.dropblock.masks import DropBlock as DropBlock
 from repro.dropout.dropconnect.masks import DropConnect as DropConnect
 from repro.dropout.gaussian.masks import CorrelatedGaussian as CorrelatedGaussian
+from repro.dropout.layers import DropBlock1d as DropBlock1d
+from repro.dropout.layers import DropBlock2d as DropBlock2d
+from repro.dropout.layers import FeatureDropout as FeatureDropout
+from repro.dropout.original_dropblock import OriginalDropBlock2d as OriginalDropBlock2d
 from repro.dropout.overlapping_dropblock.masks import OverlappingDropBlock as OverlappingDropBlock

@@ -9,13 +9,28 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from repro.theory.checks import check_blocks, check_probability
+
+Source = Generator | torch.device
+"""What draws: a generator, or a device, for PyTorch's global one there: a compiled graph can use no other."""
+
+
+class Drawing(TypedDict, total=False):
+    generator: Generator
+    device: torch.device
+
+
+def drawing(source: Source) -> Drawing:
+    """The arguments by which PyTorch draws from `source`, as in `torch.rand(3, **drawing(source))`."""
+    if isinstance(source, torch.device):
+        return {"device": source}  # generator=None too would ask for a kernel that takes no sizes of a compiled graph
+    return {"generator": source, "device": source.device}
 
 
 class MaskDistribution(ABC):
@@ -50,7 +65,7 @@ class MaskDistribution(ABC):
         """Cov[z] of the flattened mask, float64, n the number of its entries."""
 
     @abstractmethod
-    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    def sample(self, count: int, generator: Source, dtype: torch.dtype = torch.float32) -> Tensor:
         """`count` independent masks, (count, *shape), drawn from `generator` on its device."""
 
     @cached_property
@@ -68,9 +83,10 @@ class MaskDistribution(ABC):
         """The same noise at another θ; a subclass that is no dataclass says how."""
         return replace(self, retain=retain)  # type: ignore[type-var]
 
-    def sample_normalized(self, count: int, generator: Generator, dtype: torch.dtype) -> Tensor:
+    def sample_normalized(self, count: int, generator: Source, dtype: torch.dtype) -> Tensor:
         """Masks divided by their mean, z/μ, as the stochastic objective uses them: (count, *shape)."""
-        return self.sample(count, generator, dtype) / self.mean.to(generator.device, dtype)
+        masks = self.sample(count, generator, dtype)
+        return masks / self.mean.to(masks)
 
     def sample_moments(
         self, count: int, size: int, generator: Generator, dtype: torch.dtype
@@ -92,12 +108,12 @@ class Independent(MaskDistribution):
     def covariance(self) -> Float[Tensor, "n n"]:
         return self.retain * (1 - self.retain) * torch.eye(math.prod(self.shape), dtype=torch.float64)
 
-    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    def sample(self, count: int, generator: Source, dtype: torch.dtype = torch.float32) -> Tensor:
         return bernoulli((count, *self.shape), self.retain, generator, dtype)
 
 
-def bernoulli(shape: tuple[int, ...], retain: float, generator: Generator, dtype: torch.dtype) -> Tensor:
+def bernoulli(shape: tuple[int, ...], retain: float, generator: Source, dtype: torch.dtype) -> Tensor:
     # Uniforms are compared in float32 whatever the dtype of the masks, so that the same generator gives the
     # same masks in float32 and float64.
-    uniform = torch.rand(shape, generator=generator, device=generator.device)
+    uniform = torch.rand(shape, **drawing(generator))
     return (uniform < retain).to(dtype)

@@ -5,10 +5,10 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from repro.dropout.bernoulli.masks import Bernoulli
-from repro.dropout.distribution import Independent
+from repro.dropout.distribution import Independent, Source
 from repro.theory.checks import check_blocks, check_probability
 
 
@@ -38,5 +38,5 @@ class LayeredDropout(Independent):
     def shape(self) -> tuple[int, ...]:
         return (sum(self.widths),)
 
-    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    def sample(self, count: int, generator: Source, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.cat([layer.sample(count, generator, dtype) for layer in self.layers], -1)

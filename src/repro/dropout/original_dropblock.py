@@ -6,21 +6,22 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import brentq
-from torch import Generator, Tensor
+from torch import Tensor
 from torchvision.ops import drop_block2d
 
-from repro.dropout.layers import Masked, check_block
+from repro.dropout.distribution import Source, drawing
+from repro.dropout.layers import Blocks
 from repro.dropout.overlapping_dropblock.masks import covering
-from repro.theory.checks import check_probability
 
 
-class OriginalDropBlock2d(Masked):
+class OriginalDropBlock2d(Blocks):
     """The original DropBlock (Ghiasi, Lin and Le 2018) through torchvision: b×b squares anywhere, they may overlap.
 
     torchvision's masks are drawn for each sample and each channel, and divided by the fraction that was kept in the
     whole batch. Its drop probability overlooks overlaps; here it is chosen so that a unit is kept with probability
     `retain` on average over the map, exactly. torchvision draws from PyTorch's global generator: a seed from
-    `generator` is lent to it for the call. In data-parallel training each process draws its own masks.
+    `generator`, where one is set, is lent to it for the call. In data-parallel training each process draws its own
+    masks.
 
     Args:
         block_size: b, odd: torchvision fails on even sizes.
@@ -31,21 +32,28 @@ class OriginalDropBlock2d(Masked):
             or a θ below what blocks that never leave the map can reach.
     """
 
+    TAKES, LEAST, SHOWN = "(..., channels, height, width)", 3, ("block_size", "retain")
+
     def __init__(self, block_size: int, retain: float) -> None:
-        super().__init__()
-        check_probability("retain", retain)
-        check_block(block_size)
+        super().__init__(block_size, retain)
         if block_size % 2 == 0:
             why = f"got {block_size}; the disjoint one takes any"
             raise ValueError(f"block_size must be odd for torchvision's DropBlock2d, {why}")
-        self.block_size, self.retain = block_size, retain
 
-    def masked(self, maps: Float[Tensor, "N c h w"], generator: Generator) -> Float[Tensor, "N c h w"]:
-        drop = torchvision_drop(maps.shape[2], maps.shape[3], self.block_size, self.retain)
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device)) + self.shard[0]
+    def masked(self, maps: Float[Tensor, "... c h w"], source: Source) -> Float[Tensor, "... c h w"]:
+        batch = maps.flatten(0, -4) if maps.ndim > 3 else maps[None]
+        drop = _constant(*maps.shape[-2:], self.block_size, self.retain)
+        if self.generator is None:
+            return drop_block2d(batch, drop, self.block_size, training=True).reshape(maps.shape)
+        seed = int(torch.randint(2**62, (), **drawing(source))) + self.shard[0]
         with torch.random.fork_rng(devices=[maps.device] if maps.is_cuda else []):
             torch.manual_seed(seed)
-            return drop_block2d(maps, drop, self.block_size, training=True)
+            return drop_block2d(batch, drop, self.block_size, training=True).reshape(maps.shape)
+
+
+@torch.compiler.assume_constant_result  # so that a compiled graph is of one size of maps
+def _constant(height: int, width: int, block_size: int, retain: float) -> float:
+    return torchvision_drop(height, width, block_size, retain)
 
 
 def kept_fraction(height: int, width: int, block_size: int, gamma: float) -> float:

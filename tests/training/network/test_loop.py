@@ -15,7 +15,7 @@ import torch
 
 from repro.data.images import Images, ImageSet
 from repro.dropout import DropBlock
-from repro.dropout.layers import DisjointDropBlock2d
+from repro.dropout.layers import DropBlock2d
 from repro.models.resnet import Settings as ResNetSettings
 from repro.models.resnet.build import ResNet
 from repro.pipeline.system.threads import torch_threads
@@ -34,7 +34,7 @@ MODEL = ResNetSettings(kind="resnet8", width=8, embedding=True, channels=8, widt
 
 
 def squares_on_the_last_two_stages(stage):
-    return DisjointDropBlock2d(3, 0.7) if stage in (-2, -1) else torch.nn.Identity()
+    return DropBlock2d(3, 0.7) if stage in (-2, -1) else torch.nn.Identity()
 
 
 def task(training=TRAINING, maps=False, **changes):

@@ -5,7 +5,7 @@ import torch
 from torch import Generator, Tensor
 
 from repro.dropout.bernoulli.masks import Bernoulli
-from repro.dropout.distribution import MaskDistribution
+from repro.dropout.distribution import MaskDistribution, Source
 from repro.dropout.dropblock import Settings
 from repro.theory.checks import check_blocks
 
@@ -33,7 +33,7 @@ class DropBlock(MaskDistribution):
     def covariance(self) -> Tensor:
         return torch.kron(self._blocks.covariance, torch.ones(self.block_size, self.block_size, dtype=torch.float64))
 
-    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    def sample(self, count: int, generator: Source, dtype: torch.dtype = torch.float32) -> Tensor:
         return self._blocks.sample(count, generator, dtype).repeat_interleave(self.block_size, -1)
 
     def sample_moments(self, count: int, size: int, generator: Generator, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

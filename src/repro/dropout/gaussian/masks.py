@@ -2,9 +2,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from repro.dropout.distribution import MaskDistribution
+from repro.dropout.distribution import MaskDistribution, Source, drawing
 from repro.dropout.gaussian import Settings
 
 
@@ -38,8 +38,8 @@ class CorrelatedGaussian(MaskDistribution):
     def _factor(self) -> Tensor:
         return torch.linalg.cholesky(self.covariance)
 
-    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-        noise = torch.randn(count, self.width, generator=generator, device=generator.device, dtype=dtype)
+    def sample(self, count: int, generator: Source, dtype: torch.dtype = torch.float32) -> Tensor:
+        noise = torch.randn(count, self.width, dtype=dtype, **drawing(generator))
         return 1 + noise @ self._factor.to(noise).T
 
 

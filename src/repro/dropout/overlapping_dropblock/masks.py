@@ -3,10 +3,10 @@ from functools import cached_property
 
 import torch
 from scipy.optimize import brentq
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn.functional import max_pool1d, pad
 
-from repro.dropout.distribution import MaskDistribution, bernoulli
+from repro.dropout.distribution import MaskDistribution, Source, bernoulli
 from repro.dropout.overlapping_dropblock import Settings
 
 
@@ -51,7 +51,7 @@ class OverlappingDropBlock(MaskDistribution):
         union = self._covers[:, None] + self._covers - indicator @ indicator.T
         return (1 - self.seed_probability) ** union - torch.outer(self.mean, self.mean)
 
-    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    def sample(self, count: int, generator: Source, dtype: torch.dtype = torch.float32) -> Tensor:
         r = self.block_size
         seeds = bernoulli((count, self.width - r + 1), self.seed_probability, generator, dtype)
         return 1 - max_pool1d(pad(seeds, (r - 1, r - 1))[:, None], r, stride=1)[:, 0]

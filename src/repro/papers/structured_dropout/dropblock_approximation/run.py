@@ -9,7 +9,7 @@ from torch import nn
 
 from repro.data.images import load
 from repro.dropout import DropBlock, MaskDistribution, OverlappingDropBlock
-from repro.dropout.layers import DisjointDropBlock2d
+from repro.dropout.layers import DropBlock2d
 from repro.dropout.original_dropblock import OriginalDropBlock2d
 from repro.papers.structured_dropout import networks
 from repro.papers.structured_dropout.dropblock_approximation import MEASURES, PLACES, Config, of_effect
@@ -63,7 +63,7 @@ def _masks(scheme: str, width: int, size: int, retain: float) -> MaskDistributio
 def _map_dropout(scheme: str, size: int, retain: float, stages: tuple[int, ...], stage: int) -> nn.Module:
     if stage not in stages:
         return nn.Identity()
-    return DisjointDropBlock2d(size, retain) if scheme == "disjoint" else OriginalDropBlock2d(size, retain)
+    return DropBlock2d(size, retain) if scheme == "disjoint" else OriginalDropBlock2d(size, retain)
 
 
 def _headline(table: pd.DataFrame) -> dict[str, float]:
