@@ -1,4 +1,8 @@
-"""Pure functions on tensors: support norms and their proximal map, deterministic objectives, closed forms."""
+"""Pure functions on tensors: support norms and their proximal map, deterministic objectives, closed forms.
+
+They take NumPy arrays too, and return tensors. Samples are columns: X (inputs, samples), Y (outputs, samples); where a
+function takes just these two, Y comes first.
+"""
 
 from repro.theory.apportionment import apportioned_spectrum
 from repro.theory.blocks import equal_blocks

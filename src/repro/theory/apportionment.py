@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import check_blocks, check_vectors, check_weight
 
 
+@takes_arrays
 def apportioned_spectrum(
     singular_values: Float[Tensor, " n"], block_size: int, width: int, odds: float
 ) -> Float[Tensor, " n"]:

@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import check_finite
 
 
+@takes_arrays
 def equal_blocks(relative_covariance: Float[Tensor, "..."]) -> tuple[int, float] | None:
     """(r, w) where C̄ = w·(I_k ⊗ 1_r 1_rᵀ): k blocks of r neighbouring units, kept or dropped together, all alike.
 

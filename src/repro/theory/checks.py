@@ -55,14 +55,22 @@ def check_batches(**batches: tuple[int, ...]) -> None:
         raise ValueError(f"batch dimensions must broadcast against each other, got {found}") from None
 
 
-def check_size(name: str, tensor: Tensor, dim: int, other_name: str, other: Tensor, other_dim: int) -> None:
-    """Raise unless dimension `dim` of one tensor is as long as `other_dim` of the other."""
+def check_size(
+    name: str, tensor: Tensor, dim: int, other_name: str, other: Tensor, other_dim: int, hint: str = ""
+) -> None:
+    """Raise unless dimension `dim` of a tensor is as long as `other_dim` of the other; `hint` says what may be why."""
     size, expected = tensor.shape[dim], other.shape[other_dim]
     if size != expected:
         raise ValueError(
             f"{name} must have {expected} entries in dimension {dim} to match {other_name} of shape "
-            f"{tuple(other.shape)}, got shape {tuple(tensor.shape)}"
+            f"{tuple(other.shape)}, got shape {tuple(tensor.shape)}{hint}"
         )
+
+
+def check_samples(Y: Tensor, X: Tensor) -> None:
+    """Raise unless Y and X have as many columns, the samples."""
+    rows = Y.shape[-2] == X.shape[-2] > max(Y.shape[-1], X.shape[-1])
+    check_size("Y", Y, -1, "X", X, -1, "; samples are columns: transpose Y and X" if rows else "")
 
 
 def check_support(name: str, value: int, largest: int) -> None:

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import (
     check_batches,
     check_blocks,
@@ -34,6 +35,7 @@ from repro.theory.support_norm import spectral_k_support_norm
 Probability = int | float | Float[Tensor, "..."]
 
 
+@takes_arrays
 def deep_dropout_regularizer(
     weights: Sequence[Float[Tensor, "..."]], X: Float[Tensor, "..."], retain: Probability | Sequence[Probability]
 ) -> Float[Tensor, "..."]:
@@ -66,6 +68,7 @@ def deep_dropout_regularizer(
     return excess.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
+@takes_arrays
 def regularizer_bound(
     weights: Sequence[Float[Tensor, "..."]], X: Float[Tensor, "..."], retain: Probability | Sequence[Probability]
 ) -> Float[Tensor, "..."]:
@@ -82,6 +85,7 @@ def regularizer_bound(
     return penalty * spectral_k_support_norm(prediction, 1).square()
 
 
+@takes_arrays
 def induced_penalty(widths: Sequence[int], retain: Probability | Sequence[Probability]) -> Probability:
     """ν = Π_i (1 + λ_i/d_i) − 1, the weight of the squared nuclear norm that dropout induces.
 
@@ -95,6 +99,7 @@ def induced_penalty(widths: Sequence[int], retain: Probability | Sequence[Probab
     return _penalty(widths, [_variance(theta) for theta in _per_layer(retain, len(widths))])
 
 
+@takes_arrays
 def critical_penalty(singular_values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
     """The ν = m_2/(m_1 − m_2) from which on argmin_A ‖Y − A‖² + ν‖A‖²_* has rank 1 (or 0); infinite where m_1 = m_2.
 
@@ -107,6 +112,7 @@ def critical_penalty(singular_values: Float[Tensor, "*batch n"]) -> Float[Tensor
     return torch.where(second == 0, 0.0, second / (first - second))
 
 
+@takes_arrays
 def critical_retain(singular_values: Float[Tensor, " n"], widths: Sequence[int]) -> float:
     """The largest θ, the same in all hidden layers, at which theory says that the optimum has rank 1.
 
@@ -127,6 +133,7 @@ def critical_retain(singular_values: Float[Tensor, " n"], widths: Sequence[int])
     return 1 / (1 + low)
 
 
+@takes_arrays
 def rank_one_minimizer(
     Y: Float[Tensor, "..."], X: Float[Tensor, "..."], widths: Sequence[int], retain: float | Sequence[float]
 ) -> GlobalMinimum:

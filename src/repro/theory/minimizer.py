@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import (
     check_batches,
     check_matrices,
     check_probability,
-    check_size,
+    check_samples,
     check_vectors,
     check_weight,
     per_matrix,
@@ -41,6 +42,7 @@ class GlobalMinimum(NamedTuple):
         return (self.singular_values > floor).sum(-1)
 
 
+@takes_arrays
 def global_minimizer(
     Y: Float[Tensor, "..."], X: Float[Tensor, "..."], block_size: int, p: int | float | Float[Tensor, "..."]
 ) -> GlobalMinimum:
@@ -87,6 +89,7 @@ def global_minimizer(
     return GlobalMinimum(prediction, _pad(shrunk, min(Y.shape[-2:])), objective)
 
 
+@takes_arrays
 def shrink_singular_values(
     singular_values: Float[Tensor, "*batch n"], block_size: int, penalty: Number
 ) -> Float[Tensor, "..."]:
@@ -109,6 +112,7 @@ def shrink_singular_values(
     return prox_squared_k_support(singular_values, min(block_size, singular_values.shape[-1]), penalty)
 
 
+@takes_arrays
 def minimum_value(singular_values: Float[Tensor, "*batch n"], block_size: int, penalty: Number) -> Float[Tensor, "..."]:
     """min_a ‖m - a‖² + penalty·‖a‖²_(r): the global minimum without the constant ‖Y - YP‖².
 
@@ -118,6 +122,7 @@ def minimum_value(singular_values: Float[Tensor, "*batch n"], block_size: int, p
     return _value(singular_values, shrunk, block_size, per_matrix(penalty, singular_values))
 
 
+@takes_arrays
 def target_spectrum(Y: Float[Tensor, "..."], X: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The singular values of Y P, P = X⁺X, decreasing, (*batch, min(outputs, samples)).
 
@@ -149,7 +154,7 @@ def _pad(spectrum: Tensor, length: int) -> Tensor:
 
 def _check_data(Y: Tensor, X: Tensor) -> None:
     check_matrices(Y=Y, X=X)
-    check_size("Y", Y, -1, "X", X, -1)
+    check_samples(Y, X)
 
 
 def _check_block_size(block_size: int) -> None:

@@ -12,6 +12,7 @@ from typing import overload
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import (
     check_batches,
     check_blocks,
@@ -29,6 +30,7 @@ Probability = int | float | Float[Tensor, "..."]
 def retain_probability(p: float, width: int, block_size: int) -> float: ...
 @overload
 def retain_probability(p: Tensor, width: int, block_size: int) -> Tensor: ...
+@takes_arrays
 def retain_probability(p: Probability, width: int, block_size: int) -> Probability:
     """The retain probability θ(d) = p / (p + (d/r)(1-p)) of a block, for d = `width` and r = `block_size`.
 
@@ -43,6 +45,7 @@ def retain_probability(p: Probability, width: int, block_size: int) -> Probabili
     return p / (p + (width // block_size) * (1 - p))
 
 
+@takes_arrays
 def dropblock_objective(
     U: Float[Tensor, "..."],
     V: Float[Tensor, "..."],
@@ -73,6 +76,7 @@ def dropblock_objective(
     return _fit(U, hidden, Y) + variance * products
 
 
+@takes_arrays
 def dropconnect_objective(
     U: Float[Tensor, "..."],
     V: Float[Tensor, "..."],
@@ -106,6 +110,7 @@ def dropconnect_objective(
     return _fit(U, hidden, Y) + variance * products
 
 
+@takes_arrays
 def expected_objective(
     U: Float[Tensor, "..."],
     V: Float[Tensor, "..."],
@@ -153,8 +158,13 @@ def _fit(U: Tensor, hidden: Tensor, Y: Tensor) -> Tensor:
 def _check_network(U: Tensor, V: Tensor, X: Tensor, Y: Tensor, **others: Tensor) -> None:
     check_matrices(U=U, V=V, X=X, Y=Y, **others)
     check_size("V", V, -1, "U", U, -1)
-    check_size("X", X, -2, "V", V, -2)
-    check_size("Y", Y, -2, "U", U, -2)
+    sizes, hint = (V.shape[-2], U.shape[-2]), ""
+    if (Y.shape[-2], X.shape[-2]) == sizes:
+        hint = "; X and Y, or U and V, are swapped"
+    elif (X.shape[-1], Y.shape[-1]) == sizes:
+        hint = "; samples are columns: transpose Y and X"
+    check_size("X", X, -2, "V", V, -2, hint)
+    check_size("Y", Y, -2, "U", U, -2, hint)
     check_size("Y", Y, -1, "X", X, -1)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq, minimize
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import check_vectors
 from repro.theory.deep_linear import critical_penalty
 
@@ -30,6 +31,7 @@ class Onset(NamedTuple):
     ratio: float
 
 
+@takes_arrays
 def collapse_onset(singular_values: Float[Tensor, " n"], layers: int) -> Onset:
     """The onset of rank 1 with `layers` hidden layers.
 

@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import check_vectors
 
 
+@takes_arrays
 def effective_rank(singular_values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
     """exp of the entropy of the normalised singular values: exp(-Σ q_i log q_i) with q_i = σ_i/Σσ.
 

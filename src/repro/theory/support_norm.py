@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import (
     Number,
     check_batches,
@@ -23,6 +24,7 @@ from repro.theory.checks import (
 )
 
 
+@takes_arrays
 def k_support_norm(values: Float[Tensor, "*batch n"], k: int) -> Float[Tensor, "*batch"]:
     """The k-support norm ‖σ‖_(k) of each vector: the norm itself, not its square.
 
@@ -64,6 +66,7 @@ def k_support_norm(values: Float[Tensor, "*batch n"], k: int) -> Float[Tensor, "
     return torch.linalg.vector_norm(parts, dim=-1) * scale.squeeze(-1)
 
 
+@takes_arrays
 def spectral_k_support_norm(matrix: Float[Tensor, "..."], k: int) -> Float[Tensor, "..."]:
     """The k-support norm of the singular values of each matrix: the norm itself, not its square.
 
@@ -83,6 +86,7 @@ def spectral_k_support_norm(matrix: Float[Tensor, "..."], k: int) -> Float[Tenso
     return k_support_norm(torch.linalg.svdvals(matrix), k)
 
 
+@takes_arrays
 def prox_squared_k_support(
     values: Float[Tensor, "..."], k: int, weight: int | float | Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:

@@ -3,12 +3,14 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.minimizer import shrink_singular_values
 
 # Relative: what counts as saturated, as 0, as a pair.
 ROUNDING = 1e-9
 
 
+@takes_arrays
 def blocks_needed(singular_values: Float[Tensor, " n"], block_size: int, penalty: float) -> int:
     """The least number k of blocks of r units that can carry argmin_A ‖Y − A‖² + λ‖A‖²_(r).
 
