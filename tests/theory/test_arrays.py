@@ -71,7 +71,7 @@ def test_arrays_of_any_layout(dtype):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("spectral_k_support_norm", (np.eye(3, dtype=int), 1), "an array must be float32 or float64, got int64"),
+        ("spectral_k_support_norm", (np.eye(3, dtype=int), 1), "an array must be of float32 or float64, got int64"),
         ("effective_rank", (np.array(["a"]),), "an array must be of float32 or float64, got <U1"),
         ("target_spectrum", (Y.T, X.T), r"got shape \(9, 3\); samples are columns: transpose Y and X$"),
         ("global_minimizer", (Y.T, X.T, 1, 0.5), "samples are columns: transpose Y and X$"),

@@ -27,10 +27,10 @@ def takes_arrays(function: Callable[P, R]) -> Callable[P, R]:
 
 def _tensor(value: object) -> object:
     if isinstance(value, np.ndarray):
-        if value.dtype not in (np.float32, np.float64):
+        if (native := value.dtype.newbyteorder("=")) not in (np.float32, np.float64):
             raise ValueError(f"an array must be of float32 or float64, got {value.dtype}")
         # a copy: PyTorch refuses some strides and byte orders, and warns of what may not be written
-        return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C", copy=True))
+        return torch.from_numpy(value.astype(native, order="C", copy=True))
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, list | tuple) and any(isinstance(item, np.ndarray | np.generic) for item in value):
