@@ -119,7 +119,7 @@ class Blocks(Masked):
 class DropBlock1d(Blocks):
     """Disjoint DropBlock of the last dimension: runs of r entries, each kept with probability θ and divided by θ.
 
-    Any shape (..., d), as features (N, d), tokens (N, T, d) or signals (N, c, L): each vector has its own masks. The
+    Shapes (..., d), as features (N, d), tokens (N, T, d) or signals (N, c, L): each vector has its own masks. The
     last block is cut where r does not divide d; where it does, this is `FeatureDropout(DropBlock(d, r, retain))`.
 
     Args:

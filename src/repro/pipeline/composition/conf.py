@@ -1,10 +1,9 @@
-"""What lies in `conf/`, and what it composes to with the overrides of a command line, by Hydra.
+"""What `conf/` composes to with the overrides of a command line, by Hydra.
 
 Imports next to nothing, so that `--help` and a mistyped key are answered at once.
 """
 
 import ctypes
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,41 +20,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from repro.pipeline.composition.files import CONF, experiments, groups, option, papers
 from repro.pipeline.composition.wording import dotted_keys, first_line, nearest, shown
 from repro.pipeline.system.errors import UserError
 
-CONF = Path(__file__).resolve().parents[4] / "conf"
 SCALES = ("smoke", "cpu", "gpu")
 DEVICES = ("auto", "cpu", "cuda")
-
-
-# ---------------------------------------------------------------------- what there is to run
-
-
-def experiments(conf: Path = CONF) -> dict[str, str]:
-    """Every experiment's name and title, in the order of the numbers that titles end with, as in `(E1)`."""
-    titles = {path.stem: _stated("title", path) for path in sorted((conf / "experiment").glob("*.yaml"))}
-
-    def number(item: tuple[str, str]) -> int:
-        found = re.search(r"\(E(\d+)\)$", item[1])
-        return int(found[1]) if found else sys.maxsize
-
-    return dict(sorted(titles.items(), key=number))
-
-
-def papers(conf: Path = CONF) -> dict[str, list[str]]:
-    """The papers that the experiments reproduce, and the names of each one's experiments; the main paper first."""
-    main = _stated("paper", CONF / "config.yaml")
-    found: dict[str, list[str]] = {main: []}
-    for name in experiments(conf):
-        found.setdefault(_stated("paper", conf / "experiment" / f"{name}.yaml") or main, []).append(name)
-    return found
-
-
-def _stated(key: str, path: Path) -> str:
-    """The text that a file gives a top-level key, without composing it; empty where it gives none."""
-    found = re.search(rf"^{key}:\s*(.+?)\s*(?:\s#.*)?$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1].strip("\"'") if found else ""
 
 
 def _experiment_lines() -> str:
@@ -151,7 +121,7 @@ def compose_all(overrides: Sequence[str], extra: Path | None, *, return_hydra_co
 
 def _exchange(config: DictConfig, group: str, name: str, typed: Sequence[str], extra: Path | None) -> None:
     """Gives `config[group]` what the option `name` sets, but for the keys that were `typed`."""
-    own, inherited = _option(group, name, extra)
+    own, inherited = option(group, name, extra)
     default = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8")).get(group) or {}
     with open_dict(config):
         for key in list(config[group]):
@@ -160,43 +130,6 @@ def _exchange(config: DictConfig, group: str, name: str, typed: Sequence[str], e
         for key, value in own.items():
             if f"{group}.{key}" not in typed:
                 config[group][key] = value
-
-
-def _option(group: str, name: str, extra: Path | None = None) -> tuple[dict[str, object], dict[str, object]]:
-    """What the file of an option sets itself, and what it inherits through its list of defaults, unresolved."""
-    *bases, own = (yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in files_of(group, name, extra))
-    own.pop("defaults", None)
-    return own, {key: value for base in bases for key, value in base.items() if key != "defaults"}
-
-
-def files_of(group: str, name: str, extra: Path | None = None) -> list[Path]:
-    """The file of an option, after those from which it inherits through its list of defaults."""
-    places = [conf / group / f"{name}.yaml" for conf in (CONF, extra) if conf]  # in Hydra's order
-    path = next((place for place in places if place.is_file()), places[0])
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    bases = [base for base in found.get("defaults", []) if isinstance(base, str) and base != "_self_"]
-    return [*(file for base in bases for file in files_of(group, base, extra)), path]
-
-
-def options_with(group: str, key: str, values: Sequence[str]) -> list[str]:
-    """The options of a group, of those that come with the code, whose `key` may be one of `values`."""
-    found = []
-    for name in groups(None)[group]:
-        own, inherited = _option(group, name)
-        words = set(re.findall(r"[\w.]+", str((inherited | own).get(key))))
-        if words & set(values):
-            found.append(name)
-    return found
-
-
-def groups(extra: Path | None) -> dict[str, list[str]]:
-    """Every config group and the names of its files."""
-    found: dict[str, set[str]] = {}
-    for conf in (conf for conf in (CONF, extra) if conf):
-        for path in (*conf.glob("*/*.yaml"), *conf.glob("hydra/launcher/*.yaml")):
-            if not path.stem.startswith("_"):  # what several options share
-                found.setdefault(path.parent.relative_to(conf).as_posix(), set()).add(path.stem)
-    return {group: sorted(names) for group, names in sorted(found.items())}
 
 
 def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]:

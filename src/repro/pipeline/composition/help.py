@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf, open_dict
 
-from repro.pipeline.composition import conf
+from repro.pipeline.composition import conf, files
 
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>[^#]*?)(?:\s+#\s*(?P<comment>.*))?$")
 _MORE = re.compile(r"^\s+#\s*(?P<comment>.*)$")
@@ -23,7 +23,7 @@ def page(overrides: Sequence[str], extra: Path | None = None) -> str:
         template = string.Template(config.hydra.help.template)
         with open_dict(config):
             del config["hydra"]
-    groups = "\n".join(f"{group}: {', '.join(names)}" for group, names in conf.groups(extra).items())
+    groups = "\n".join(f"{group}: {', '.join(names)}" for group, names in files.groups(extra).items())
     values = OmegaConf.to_container(config, resolve=False)
     whole_lines = yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=sys.maxsize)
     lines = [f"{line:<40} # {comments[key]}" if key in comments else line for line, key in _keyed(whole_lines)]
@@ -33,13 +33,13 @@ def page(overrides: Sequence[str], extra: Path | None = None) -> str:
 def _comments(choices: Mapping[str, str | None], extra: Path | None) -> dict[str, str]:
     """What the comments in the files of the chosen options say of each dotted key; the general file's word before that
     of a special one, and an experiment's last."""
-    files = [("", conf.CONF / "config.yaml")]
+    found_in = [("", files.CONF / "config.yaml")]
     for group, option in sorted(choices.items(), key=lambda choice: choice[0] == "experiment"):
         if option is not None and not group.startswith("hydra"):
             prefix = "" if group == "experiment" else f"{group}."
-            files += [(prefix, path) for path in conf.files_of(group, option, extra)]
+            found_in += [(prefix, path) for path in files.files_of(group, option, extra)]
     found: dict[str, str] = {}
-    for prefix, path in files:
+    for prefix, path in found_in:
         last = ""
         for line, dotted in _keyed(path.read_text(encoding="utf-8", errors="replace")):
             if (more := _MORE.match(line)) and last:

@@ -8,7 +8,7 @@ from pathlib import Path
 from repro.pipeline.composition import conf
 from repro.pipeline.execution import launchers, runner
 from repro.pipeline.execution.launchers import Launcher
-from repro.pipeline.settings.config import announce, load
+from repro.pipeline.settings.loading import announce, load
 from repro.pipeline.store import Run
 from repro.pipeline.system.errors import UserError
 

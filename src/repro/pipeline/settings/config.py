@@ -1,13 +1,12 @@
 """A run's configuration: what `conf/` and the command line composed, checked by what the experiment takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
-from repro.pipeline.composition import conf
 from repro.pipeline.composition.wording import dotted_keys, nearest, shown
 from repro.pipeline.settings.fields import Count, OneOrMany, Section, Seed
 from repro.pipeline.settings.groups import PACKAGE, Data, Model, Training, module_named
@@ -79,35 +78,6 @@ def module_of(name: str) -> ModuleType:
 
 
 PAPERS = Path(__file__).resolve().parents[2] / "papers"
-
-
-def load(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool = False) -> Config:
-    """Composes `conf/config.yaml` with `overrides` (those of one job) and checks the result by the `Config` of its
-    experiment; a `UserError` tells the first mistake in one line.
-
-    `extra` is a folder laid out as `conf/`, for what has no file there. A run `elsewhere` may name a device that is
-    not here.
-    """
-    raw = conf.composed(overrides, extra=extra, elsewhere=elsewhere)
-    module = module_of(str(raw["module"]))
-    found = getattr(module, "Config", None)
-    if not (isinstance(found, type) and issubclass(found, Config)):
-        raise UserError(f"module={raw['module']}: {module.__name__} is no experiment, it lacks Config")
-    try:
-        config = found.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(one_line(error, raw)) from None
-    for key, why in config.ignored().items():
-        if typed := next((text for text in overrides if text.partition("=")[0].lstrip("+") == key), None):
-            raise UserError(f"{typed}: has no effect here, {why}")
-    return config
-
-
-def announce(configs: Sequence[Config], overrides: Sequence[str]) -> None:
-    """Says which scale `auto` picked, where it was asked to pick."""
-    if not any(text.split("=")[0] == "scale" for text in overrides) and configs:
-        hardware = "a usable NVIDIA GPU" if conf.cuda_is_usable() else "no usable NVIDIA GPU"
-        print(f"scale={configs[0].scale}, picked by hardware ({hardware}); or give scale=smoke|cpu|gpu")
 
 
 _MUST = {  # what a value must, by the type of pydantic's error

@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar, get_args, get_origin
 from pydantic import GetCoreSchemaHandler, SerializeAsAny
 from pydantic_core import CoreSchema, core_schema
 
-from repro.pipeline.composition.conf import options_with
+from repro.pipeline.composition.files import options_with
 from repro.pipeline.composition.wording import nearest, shown
 from repro.pipeline.settings.fields import Section
 from repro.pipeline.system.errors import UserError
