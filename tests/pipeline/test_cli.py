@@ -23,10 +23,7 @@ def _elsewhere(monkeypatch, tmp_path):
 
 
 def run(*arguments):
-    def no_hydra() -> None:
-        raise AssertionError("only --help and its like go to Hydra")
-
-    return cli.run(no_hydra, list(arguments))
+    return cli.run(list(arguments))
 
 
 def script(name, *arguments, **env):
@@ -86,6 +83,7 @@ MISTAKES = {
     "seed=[1": "seed=[1: the value cannot be read",
     "hydra.verbose=true": "Hydra's own settings cannot be changed here",
     "--verbose": "--verbose; --help lists the flags",
+    "--info=nothing": "argument --info/-i: invalid choice: 'nothing'",
     "--config-name=other": "--config-name is not supported here",
 }
 

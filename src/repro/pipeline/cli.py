@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
@@ -71,18 +72,18 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         raise UserError(f"{message}; --help lists the flags")
 
     parser.error = refuse  # type: ignore[method-assign]
-    args = parser.parse_intermixed_args(arguments)
+    try:
+        args = parser.parse_intermixed_args(arguments)
+    except argparse.ArgumentError as error:
+        refuse(str(error))
     args.extra = Path(args.config_dir) if args.config_dir else None
     if args.extra and not args.extra.is_dir():
         raise UserError(f"--config-dir={args.extra}: there is no such folder")
     return args
 
 
-def run(hydra_app: Callable[[], None], arguments: list[str] | None = None) -> int:
-    """`scripts/run.py`: one job, or with -m several. All configurations are checked before the first runs.
-
-    `hydra_app` is the script's `@hydra.main` function, for --info and --shell-completion.
-    """
+def run(arguments: list[str] | None = None) -> int:
+    """`scripts/run.py`: one job, or with -m several. All configurations are checked before the first runs."""
 
     def start() -> int:
         args = parsed(sys.argv[1:] if arguments is None else arguments)
@@ -97,7 +98,8 @@ def run(hydra_app: Callable[[], None], arguments: list[str] | None = None) -> in
         if args.hydra_help or args.cfg or args.info or args.shell_completion:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions through, to be put into one line here
             with conf.explained(args.overrides, args.extra):
-                hydra_app()
+                # Hydra's own entry point, for what it answers itself: there is nothing that it would run.
+                hydra.main(version_base="1.3", config_path=str(conf.CONF), config_name="config")(print)()
             return 0
         for flag in ("config_path", "config_name", "experimental_rerun", "resolve", "package"):
             if getattr(args, flag, None):

@@ -46,7 +46,7 @@ def test_what_is_said_is_said_of_the_options_that_are_chosen():
 @pytest.mark.parametrize("resolve", [[], ["--resolve"]])
 def test_the_job_that_is_shown_has_the_group_that_was_named(resolve, capsys):
     typed = ["--cfg", "job", *resolve, "experiment=any_dropout", "scale=smoke", "dropout=gaussian", "model=linear"]
-    assert cli.run(lambda: None, typed) == 0
+    assert cli.run(typed) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["dropout"] == {
         "scheme": "gaussian", "correlation": 0.5, "block_size": 4, "p": None, "retain": [0.5, 0.7, 0.9],

@@ -22,7 +22,7 @@ RUN_ALL = """
 import json, sys
 from repro.pipeline import cli
 for arguments in json.load(open(sys.argv[1])):
-    assert cli.run(lambda: None, arguments) == 0, arguments
+    assert cli.run(arguments) == 0, arguments
 """
 # All else is the same for the same question: config.yaml names the folder, summary.json the time.
 NUMBERS = ("cells.parquet", "curves.parquet", "arrays.npz")

@@ -66,7 +66,7 @@ def test_it_says_and_writes_nothing(name, capsys, tmp_path):
     threads = torch.get_num_threads()
     small = ["scale=smoke", "device=cpu"] + (["data.subset=300"] if "layer" in name else ["training.steps=30"])
     small += ["model.depth=[2,3]", "options.starts=1"] if "collapse" in name else []  # what it takes beside training
-    assert cli.run(lambda: None, [f"experiment={name}", *small, "estimate=true"]) == 0
+    assert cli.run([f"experiment={name}", *small, "estimate=true"]) == 0
     printed = capsys.readouterr().out
     assert f"{name}: " in printed
     assert "time about" in printed
@@ -77,7 +77,7 @@ def test_it_says_and_writes_nothing(name, capsys, tmp_path):
 
 def test_data_that_are_not_here_are_no_error(capsys, tmp_path):
     missing = ["experiment=last_layer_dropout", "data=cifar10", "data.root=nowhere", "data.download=true"]
-    assert cli.run(lambda: None, [*missing, "scale=cpu", "device=cpu", "estimate=true"]) == 0
+    assert cli.run([*missing, "scale=cpu", "device=cpu", "estimate=true"]) == 0
     assert "not tried" in capsys.readouterr().out
     assert not Path("nowhere").exists()
 

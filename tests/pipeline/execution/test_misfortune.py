@@ -43,7 +43,7 @@ def _in_a_folder_of_its_own(monkeypatch, tmp_path):
 
 
 def run(*arguments):
-    return cli.run(lambda: None, list(arguments))
+    return cli.run(list(arguments))
 
 
 def figures(*arguments):

@@ -140,13 +140,13 @@ def test_a_run_computes_on_one_thread_of_torch_and_leaves_their_number(monkeypat
 
 
 def test_the_stored_command_makes_the_record_again(capsys):
-    assert cli.run(lambda: None, [*TINY, "force=true", "dropout.block_size=[1,2]"]) == 0
+    assert cli.run([*TINY, "force=true", "dropout.block_size=[1,2]"]) == 0
     (record,) = records.records("tiny")
     python, script, *arguments = shlex.split(record.summary["command"])
     assert (python, script) == ("python", "scripts/run.py")
     assert "force=true" not in arguments
     capsys.readouterr()
-    assert cli.run(lambda: None, arguments) == 0
+    assert cli.run(arguments) == 0
     assert f"cached in {record.path}" in capsys.readouterr().out
 
 

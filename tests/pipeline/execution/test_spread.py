@@ -49,7 +49,7 @@ def need(launcher):
 
 
 def run(*arguments):
-    return cli.run(lambda: None, list(arguments))
+    return cli.run(list(arguments))
 
 
 def chosen(name, *settings):
