@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -88,7 +88,7 @@ def run(arguments: list[str] | None = None) -> int:
     def start() -> int:
         args = parsed(sys.argv[1:] if arguments is None else arguments)
         if args.help:
-            print(help.page(args.overrides, extra=args.extra))
+            print(help.page(args.overrides, args.extra, _taken))
             return 0
         if args.cfg == "job":
             with conf.explained(args.overrides, args.extra):
@@ -109,6 +109,12 @@ def run(arguments: list[str] | None = None) -> int:
         return int(commands.run(args.overrides, args.extra, multirun=args.multirun))
 
     return guarded(start)
+
+
+def _taken(experiment: str, extra: Path | None) -> dict[str, list[str]]:
+    # by name, and here: the page of no experiment does not wait for it
+    loading = importlib.import_module("repro.pipeline.settings.loading")
+    return cast(dict[str, list[str]], loading.taken(experiment, extra))
 
 
 def over_all(

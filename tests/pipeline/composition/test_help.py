@@ -1,5 +1,6 @@
 """The page of `--help`: every key once with its value, and with what it means where its name does not say it."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -7,22 +8,30 @@ import yaml
 from omegaconf import OmegaConf
 
 from repro.pipeline import cli
-from repro.pipeline.composition import conf, help
+from repro.pipeline.composition import conf, files, help
+from repro.pipeline.settings.loading import load, taken
+from repro.pipeline.system.errors import UserError
 
 BY_NAME = {"kind", "scheme"}  # they are what they are called, and the line above their file's first key says it
 
 
+def page(overrides, extra=None):
+    return help.page(overrides, extra, taken)
+
+
 def keys_of(page):
     """Each dotted key with its comment, of the part of the page that lists them."""
-    part = page.split("as in training.steps=500\n")[1].split("\nFlags\n")[0]
+    part = re.split(r"Keys and their values: .*\n", page)[1].split("\nFlags")[0]
     return [(key, help._LINE.match(line)["comment"]) for line, key in help._keyed(part) if key], part
 
 
 @pytest.mark.parametrize("overrides", [[], *([f"experiment={name}"] for name in conf.experiments())], ids=str)
 def test_every_key_is_there_once_and_explained_once(overrides):
-    keys, part = keys_of(help.page(overrides))
+    keys, part = keys_of(page(overrides))
     assert {key for key, times in Counter(key for key, _ in keys).items() if times > 1} == set()
     composed = OmegaConf.to_container(conf.compose_all(overrides, None), resolve=False)
+    if overrides:  # what it is called stands above
+        composed = {key: value for key, value in composed.items() if key not in ("name", "module", "title", "paper")}
     assert yaml.safe_load(part) == composed
     groups = {key for key, value in composed.items() if isinstance(value, dict)}
     unexplained = {key for key, comment in keys if not comment} - groups
@@ -32,15 +41,15 @@ def test_every_key_is_there_once_and_explained_once(overrides):
 
 
 def test_what_is_said_is_said_of_the_options_that_are_chosen():
-    network = dict(keys_of(help.page(["experiment=last_layer_dropout"]))[0])
+    network = dict(keys_of(page(["experiment=last_layer_dropout"]))[0])
     assert network["training.learning_rate"] == "peak step size"  # and not what another experiment says of its own
     assert network["model.channels"] == "of the first stage"  # from the file that all residual networks share
-    embedding = dict(keys_of(help.page(["experiment=last_layer_embedding"]))[0])
+    embedding = dict(keys_of(page(["experiment=last_layer_embedding"]))[0])
     assert embedding["options.without"] == network["options.without"]  # from the experiment that it varies
-    gaussian, part = keys_of(help.page(["experiment=any_dropout", "dropout=gaussian"]))
+    gaussian, part = keys_of(page(["experiment=any_dropout", "dropout=gaussian"]))
     assert "scheme: gaussian\n" in part
     assert dict(gaussian)["dropout.correlation"].startswith("between neighbouring units")
-    assert "dropout.correlation" not in dict(keys_of(help.page(["dropout=bernoulli"]))[0])
+    assert "dropout.correlation" not in dict(keys_of(page(["dropout=bernoulli"]))[0])
 
 
 @pytest.mark.parametrize("resolve", [[], ["--resolve"]])
@@ -53,3 +62,40 @@ def test_the_job_that_is_shown_has_the_group_that_was_named(resolve, capsys):
     }  # fmt: skip
     assert shown["training"]["steps"] == (100 if resolve else "${at_scale:100,1000,10000}")
     assert shown["name"] == "any_dropout"
+
+
+def test_an_experiment_says_what_it_takes_and_of_nothing_else():
+    shown = page(["experiment=rank_collapse", "dropout=gaussian"])
+    assert shown.startswith(f"rank_collapse: {conf.experiments()['rank_collapse']}\n")
+    assert re.search(r"^  data=digit_halves +MNIST: predict the lower half", shown, re.M)
+    assert re.search(r"^\* dropout=gaussian +multiplicative Gaussian noise", shown, re.M)
+    assert re.search(r"^  dropout=dropblock ", shown, re.M)
+    for absent in ("resnet", "cifar10", "submitit", "last_layer", "training=network"):
+        assert absent not in shown
+    everything = page([])
+    assert "submitit_slurm" in everything
+    assert everything.count("last_layer_abrupt ") == 1  # in its own line, not again among the groups
+
+
+@pytest.mark.parametrize("name", ["dropconnect", "deep_linear_collapse", "dropblock_approximation", "global_minimum"])
+def test_what_is_taken_is_what_runs(name):
+    for group, options in taken(name).items():
+        for option in files.groups(None)[group]:
+            try:
+                found = bool(load([f"experiment={name}", f"{group}={option}", "device=cpu"]))
+            except UserError:
+                found = False
+            assert found == (option in options), option
+
+
+def test_what_a_user_has_beside_ours(tmp_path):
+    for kind, text in {
+        "data": "defaults: [synthetic, _self_]\nrank: 3\n",
+        "dropout": "# of mine\nscheme: bernoulli\n",
+    }.items():
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "mine.yaml").write_text(text, encoding="utf-8")
+    shown = page(["experiment=rank_collapse"], tmp_path)
+    assert "\n  data=mine\n" in shown
+    assert re.search(r"^  dropout=mine +of mine$", shown, re.M)
+    assert "mine" not in page(["experiment=last_layer_dropout"], tmp_path).partition("dropout=")[0]

@@ -111,6 +111,9 @@ def test_near_misses():
     assert nearest("block_sise", known) == "; did you mean dropout.block_size?"
     assert nearest("sed", known) == "; did you mean seed?"
     assert nearest("colour", known) == ""
+    assert nearest("data.source", ["force", "data.noise", "data.rank"]) == ""
+    assert nearest("training.depth", ["training.dtype", "training.steps", "model.kind"]) == ""
+    assert nearest("data.block_size", known) == "; did you mean dropout.block_size?"
 
 
 def test_jobs():

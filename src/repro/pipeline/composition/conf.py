@@ -185,7 +185,10 @@ def composed(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: 
 
 def plain(config: DictConfig) -> dict[str, object]:
     """A composed configuration as dicts, lists and values, all interpolations resolved."""
-    raw = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return as_dict(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+
+
+def as_dict(raw: object) -> dict[str, object]:
     return {str(key): value for key, value in raw.items()} if isinstance(raw, dict) else {}
 
 
@@ -216,7 +219,7 @@ def _mistake(error: Exception, overrides: Sequence[str], extra: Path | None) -> 
         for override in given:
             key = override.key_or_group
             if not override.is_add() and key not in known and key not in options:
-                near = nearest(key, [*known, *options]) or "; --help lists all keys"
+                near = _of_others(key, extra) or nearest(key, [*known, *options]) or "; --help lists all keys"
                 return UserError(f"{override.input_line}: unknown key {key}{near}")
     except UserError as mistake:
         return mistake
@@ -227,6 +230,15 @@ def _mistake(error: Exception, overrides: Sequence[str], extra: Path | None) -> 
             except NOT_COMPOSED as reason:
                 return UserError(f"{path}: cannot be read as YAML ({' '.join(str(reason).split())})")
     return UserError(first_line(error))
+
+
+def _of_others(key: str, extra: Path | None) -> str:
+    """The options of its group that have a key which the chosen one has not; empty where none has."""
+    group, _, name = key.partition(".")
+    having = [
+        other for other in groups(extra).get(group, ()) if any(name in part for part in option(group, other, extra))
+    ]
+    return f", one of {group}={', '.join(having)}" if having else ""
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:

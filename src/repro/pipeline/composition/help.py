@@ -1,9 +1,12 @@
-"""The page of `--help`: every key with its value, and once what it means, as the comments in `conf/` say."""
+"""The page of `--help`: every key with its value, and once what it means, as the comments in `conf/` say.
+
+Of an experiment that is named it says what that takes, and not what there is beside it.
+"""
 
 import re
 import string
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -15,19 +18,68 @@ _LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>[^#]*?)(?:\s
 _MORE = re.compile(r"^\s+#\s*(?P<comment>.*)$")
 
 
-def page(overrides: Sequence[str], extra: Path | None = None) -> str:
-    """The template in conf/config.yaml, filled in; Hydra's own page takes half as long again."""
+Taken = Callable[[str, Path | None], Mapping[str, Sequence[str]]]
+"""The options that an experiment takes, a group at a time."""
+
+OF_ONE = """\
+$name: $title
+$paper
+
+Usage
+  python scripts/run.py experiment=$name [key=value ...]
+  python scripts/run.py -m experiment=$name [key=value,value ...]     a run for each
+  python scripts/run.py experiment=$name --cfg job --resolve          sizes of this scale, worked out
+
+Groups that it takes: exchange one whole, as in $example; * is what it has
+$groups
+Keys and their values: override any of them, as in seed=3
+$keys
+Flags, and all experiments and launchers: python scripts/run.py --help
+"""
+FIRST = ("options", "dropout", "training", "model", "data", "seed", "scale")  # of one experiment's keys
+
+
+def page(overrides: Sequence[str], extra: Path | None, taken: Taken) -> str:
+    """The template in conf/config.yaml, or that of one experiment, filled in."""
     with conf.explained(overrides, extra):
         config = conf.compose_all(overrides, extra, return_hydra_config=True)
-        comments = _comments(config.hydra.runtime.choices, extra)
+        choices = dict(config.hydra.runtime.choices)
+        comments = _comments(choices, extra)
         template = string.Template(config.hydra.help.template)
         with open_dict(config):
             del config["hydra"]
-    groups = "\n".join(f"{group}: {', '.join(names)}" for group, names in files.groups(extra).items())
-    values = OmegaConf.to_container(config, resolve=False)
-    whole_lines = yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=sys.maxsize)
-    lines = [f"{line:<40} # {comments[key]}" if key in comments else line for line, key in _keyed(whole_lines)]
-    return template.substitute(APP_CONFIG_GROUPS=groups, CONFIG="\n".join(lines))
+    values = conf.as_dict(OmegaConf.to_container(config, resolve=False))
+    name = choices.get("experiment")
+    if name is None:
+        groups = {group: names for group, names in files.groups(extra).items() if group != "experiment"}
+        lines = "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
+        return template.substitute(APP_CONFIG_GROUPS=lines, CONFIG=_explained(values, comments))
+    head = {key: values.pop(key) for key in ("name", "module", "title", "paper")}
+    first = {key: values.pop(key) for key in FIRST if key in values}
+    takes = taken(name, extra)
+    others = [f"{group}={other}" for group, names in takes.items() for other in names if other != choices[group]]
+    return string.Template(OF_ONE).substitute(
+        head,
+        example=[*others, "seed=3"][0],
+        groups="\n".join(_options(group, names, choices[group], extra) for group, names in takes.items()),
+        keys=_explained(first | values, comments),
+    )
+
+
+def _options(group: str, names: Sequence[str], chosen: str | None, extra: Path | None) -> str:
+    """A line an option, with the comment above its file's first key."""
+    lines = []
+    for name in names:
+        text = files.files_of(group, name, extra)[-1].read_text(encoding="utf-8")
+        about = text.partition("\n")[0][1:] if text.startswith("#") else ""
+        lines.append(f"{'*' if name == chosen else ' '} {f'{group}={name}':<32}{about}".rstrip())
+    return "\n".join(lines)
+
+
+def _explained(values: Mapping[str, object], comments: Mapping[str, str]) -> str:
+    """The keys and values as YAML, with what is said of each."""
+    whole_lines = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, width=sys.maxsize)
+    return "\n".join(f"{line:<40} # {comments[key]}" if key in comments else line for line, key in _keyed(whole_lines))
 
 
 def _comments(choices: Mapping[str, str | None], extra: Path | None) -> dict[str, str]:

@@ -15,13 +15,15 @@ def dotted_keys(raw: object, prefix: str = "") -> Iterator[str]:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """ "; did you mean …?" for a near miss, else nothing. The last part of a dotted key counts by itself too:
-    `block_sise` finds `dropout.block_size`."""
-    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.85):
-        return f"; did you mean {near[0]}?"
+    """ "; did you mean …?" for a near miss, else nothing: a key beside it in its group, compared without the group's
+    name, another whole key, or the last part of one, as `block_sise` finds `dropout.block_size`."""
+    group, _, tail = name.rpartition(".")
     tails = {key.rpartition(".")[2]: key for key in reversed(known)}
-    if near := difflib.get_close_matches(name.rpartition(".")[2], list(tails), n=1, cutoff=0.7):
-        return f"; did you mean {tails[near[0]]}?"
+    beside = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == group}
+    elsewhere = {key: key for key in known if key not in beside.values()}
+    for word, candidates, cutoff in ((tail, beside, 0.75), (name, elsewhere, 0.85), (tail, tails, 0.85)):
+        if near := difflib.get_close_matches(word, list(candidates), n=1, cutoff=cutoff):
+            return f"; did you mean {candidates[near[0]]}?"
     return ""
 
 

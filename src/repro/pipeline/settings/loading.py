@@ -1,12 +1,14 @@
 """From a command line to a checked configuration."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from repro.pipeline.composition import conf
+from repro.pipeline.composition import conf, files
 from repro.pipeline.settings.config import Config, module_of, one_line
+from repro.pipeline.settings.groups import find
 from repro.pipeline.system.errors import UserError
 
 
@@ -30,6 +32,35 @@ def load(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool
         if typed := next((text for text in overrides if text.partition("=")[0].lstrip("+") == key), None):
             raise UserError(f"{typed}: has no effect here, {why}")
     return config
+
+
+def taken(experiment: str, extra: Path | None = None) -> dict[str, list[str]]:
+    """The options of each group that an experiment takes: by the type of its settings, and of noise by trying."""
+    config = load([f"experiment={experiment}"], extra=extra, elsewhere=True)
+    found: dict[str, list[str]] = {}
+    for group, names in files.groups(extra).items():
+        if group not in conf.CHOSEN_WHOLE:
+            continue
+        if group == "dropout":
+            found[group] = [name for name in names if _loads([f"experiment={experiment}", f"dropout={name}"], extra)]
+        else:
+            base = type(config).model_fields[group].annotation
+            found[group] = [name for name in names if _is(base, group, name, extra)]
+    return found
+
+
+def _loads(overrides: Sequence[str], extra: Path | None) -> bool:
+    try:
+        return bool(load(overrides, extra=extra, elsewhere=True))
+    except UserError:
+        return False
+
+
+def _is(base: object, group: str, name: str, extra: Path | None) -> bool:
+    """Whether one of the kinds that an option may have is settings of type `base`."""
+    own, inherited = files.option(group, name, extra)
+    kinds = (find(group, word) for word in re.findall(r"[\w.]+", str((inherited | own).get("kind"))))
+    return isinstance(base, type) and any(issubclass(kind, base) for kind in kinds if kind)
 
 
 def announce(configs: Sequence[Config], overrides: Sequence[str]) -> None:
