@@ -47,11 +47,12 @@ def differing(wanted, found):
 
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("experiment", conf.experiments())
-def test_every_option_takes_effect_or_is_refused_by_the_names_of_those_that_do(experiment, group):
+def test_every_option_takes_effect_or_is_refused_by_the_names_of_those_that_do(experiment, group, tmp_path):
     taken, refused = [], {}
     for option in GROUPS[group]:
         try:
-            found = loaded(experiment, f"{group}={option}")
+            root = [f"data.root={tmp_path}"] if option in ("image_folder", "parquet") else []
+            found = loaded(experiment, f"{group}={option}", *root)
         except UserError as mistake:
             refused[option] = str(mistake)
             continue

@@ -1,5 +1,6 @@
 """The runner, the figures and the whole lot, on an experiment that takes no time."""
 
+import json
 import multiprocessing
 import os
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from repro.pipeline import cli, settings
 from repro.pipeline.execution import commands, runner
 from repro.pipeline.presentation import commands as showing
 from repro.pipeline.store import Run, records
-from repro.pipeline.store.integrity import CHECKSUMS, FILES
+from repro.pipeline.store.integrity import CHECKSUMS, FILES, seal
 from repro.pipeline.store.place import Place
 from repro.pipeline.system import locks, progress
 from repro.pipeline.system.progress import Progress, clock
@@ -86,12 +88,51 @@ def test_the_same_again_is_a_cache_hit(calls, capsys):
     assert "note" not in printed
 
 
-def test_a_cache_hit_says_when_the_code_has_changed(monkeypatch, capsys):
+def test_a_cache_hit_says_when_the_libraries_have_changed(monkeypatch, capsys):
     execute(load())
-    monkeypatch.setattr(records, "source_hash", lambda: "other")
     monkeypatch.setattr(records, "versions", lambda: {"numpy": "1.0"})
     assert execute(load()).cached
-    assert "; note: other code; torch " in capsys.readouterr().out
+    assert "; note: torch " in capsys.readouterr().out
+
+
+OTHER = {"my.noise": "as it is now"}
+
+
+def test_a_record_of_other_code_is_made_anew_and_the_first_line_says_so(calls, monkeypatch, capsys):
+    path = execute(load()).record.path
+    monkeypatch.setattr(records, "computed_by", lambda config: OTHER)
+    capsys.readouterr()
+    assert not execute(load(), "second").cached
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"tiny: runs anew, the record {path} is of other code (my.noise, ")
+    assert first.endswith("; other_code=accept takes it as it is")
+    assert calls() == 2
+    assert records.Record(path).summary["command"] == "second"
+
+
+def test_a_record_of_other_code_is_taken_where_the_user_accepts_it(calls, monkeypatch, capsys):
+    execute(load())
+    monkeypatch.setattr(records, "computed_by", lambda config: OTHER)
+    capsys.readouterr()
+    assert execute(load("other_code=accept")).cached
+    assert "(other_code=rerun runs it anew); note: other code (my.noise, " in capsys.readouterr().out
+    assert calls() == 1
+
+
+def test_a_record_older_than_the_comparison_of_code_is_taken_and_not_noted(calls, monkeypatch, capsys):
+    record = execute(load()).record
+    file = record.path / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["code"] = {"commit": "0" * 40, "dirty": False, "source": "a hash of the old kind"}
+    file.write_text(json.dumps(summary))
+    seal(record.path)
+    capsys.readouterr()
+    assert execute(load()).cached
+    assert capsys.readouterr().out.rstrip().endswith("; of code not compared with this")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        records.load("tiny")
+    assert calls() == 1
 
 
 def test_force_runs_anew(calls):
@@ -395,14 +436,14 @@ def test_damaged_records_are_not_loaded():
         assert set(records.load("tiny").fingerprint) == {kept.fingerprint}
 
 
-def test_records_of_other_code_are_marked_where_they_are_shown_or_drawn(monkeypatch, capsys):
+def test_records_of_other_code_are_marked_where_they_are_named_and_not_in_figures(monkeypatch, capsys):
     record = execute(load()).record
-    monkeypatch.setattr(records, "source_hash", lambda: "other")
+    monkeypatch.setattr(records, "computed_by", lambda config: OTHER)
     marks = []
     monkeypatch.setattr(Figure, "suptitle", lambda self, text, **style: marks.append(text))
     capsys.readouterr()
     assert figures(*TINY) == 0
-    assert f"of record {record.path} (other code)" in capsys.readouterr().out
-    assert marks == ["record of other code"]
-    with pytest.warns(UserWarning, match=rf"1 of 1 records of tiny: {record.fingerprint} \(other code\)"):
+    assert f"of record {record.path} (other code (my.noise, " in capsys.readouterr().out
+    assert marks == []  # nobody wants it in a paper
+    with pytest.warns(UserWarning, match=rf"1 of 1 records of tiny: {record.fingerprint} \(other code \(my.noise, "):
         records.load("tiny")

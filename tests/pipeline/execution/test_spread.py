@@ -19,7 +19,8 @@ from repro.pipeline.composition import conf
 from repro.pipeline.execution import commands, launchers, making, runner, spread
 from repro.pipeline.presentation import commands as showing
 from repro.pipeline.settings import load
-from repro.pipeline.store import Run, parts
+from repro.pipeline.store import Run
+from repro.pipeline.store import run as store_run
 from repro.pipeline.system.errors import UserError
 
 CONF = Path(__file__).parents[2] / "fixtures" / "conf"
@@ -172,7 +173,7 @@ def test_measurements_do_not_depend_on_where_a_grid_is_cut(monkeypatch):
 def test_parts_of_other_code_are_not_taken(monkeypatch):
     making.make_part(Run(load(SMALL)), (8, 16))
     assert Run(load(SMALL)).parts.stored() == [(8, 16)]
-    monkeypatch.setattr(parts, "source_hash", lambda: "other code")
+    monkeypatch.setattr(store_run, "computed_by", lambda config: {"my.noise": "other"})
     assert Run(load(SMALL)).parts.stored() == []
 
 

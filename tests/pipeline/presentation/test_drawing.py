@@ -158,7 +158,7 @@ def test_what_a_reader_cannot_have(two, capfd, override, line):
 
 
 def test_a_run_takes_no_look(capfd):
-    assert cli.run(lambda: None, [*TINY, "figure.width=3"]) == 2
+    assert cli.run([*TINY, "figure.width=3"]) == 2
     assert "figure.width=3: only scripts/figures.py takes it" in capfd.readouterr().err
     assert not Path("results").exists()
 

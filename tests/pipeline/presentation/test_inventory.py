@@ -50,8 +50,8 @@ def test_list_and_verify(two, capsys, monkeypatch):
     ]
     assert two[0].path.exists()  # who only looks moves nothing
     assert command(capsys, "verify", "other")[1] == ["0 intact, 0 damaged"]
-    monkeypatch.setattr(records, "source_hash", lambda: "other")
-    assert f"{two[1].path}  {two[1].summary['finished']}  1 cells  (other code)" in command(capsys, "list")[1]
+    monkeypatch.setattr(records, "computed_by", lambda config: {"my.noise": "other"})
+    assert "other code (my.noise, " in "\n".join(command(capsys, "list")[1])
 
 
 def test_diff(two, capsys):
@@ -120,7 +120,7 @@ def test_old_and_damaged_records_go_on_request_alone(two, capsys, monkeypatch):
     flip(two[0].path / "cells.parquet")
     with Place.at(two[0].path).claim():  # sets it aside
         pass
-    monkeypatch.setattr(records, "source_hash", lambda: "other")
+    monkeypatch.setattr(records, "computed_by", lambda config: {"my.noise": "other"})
     assert command(capsys, "prune")[1] == ["nothing"]
     assert command(capsys, "prune", "--damaged")[1] == ["removed results/damaged"]
     assert two[1].path.exists()

@@ -133,7 +133,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert found.summary["durations"] == {"run": 1.5}
     assert found.summary["command"] == "python x.py"
     assert found.summary["environment"]["versions"]["numpy"] == np.__version__
-    assert len(found.summary["code"]["source"]) == 64
+    assert set(found.summary["code"]) == {"commit", "dirty", "modules"}
 
 
 def test_no_record_is_none(tmp_path: Path) -> None:
@@ -367,16 +367,12 @@ def test_reading_does_not_import_torch(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_code_state_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_state_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "src" / "repro"
     package.mkdir(parents=True)
     (package / "a.py").write_text("x = 1\n")
     monkeypatch.setattr(environment, "PACKAGE_ROOT", package)
-    before = environment.code_state()
-    assert before["commit"] is None
-    assert before["dirty"] is None
-    (package / "a.py").write_text("x = 2\n")
-    assert environment.code_state()["source"] != before["source"]
+    assert environment.code_state() == {"commit": None, "dirty": None}
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
         subprocess.run([*git, *arguments], check=True)

@@ -11,3 +11,8 @@ class Settings(LinearSettings):
     kind: Literal["digit_halves"]
     source: Literal["mnist5k", "mnist"]
     root: str | None
+
+    @property
+    def content(self) -> dict[str, str]:
+        """The same digits wherever they lie."""
+        return {"root": self.source} if self.source == "mnist" else {}

@@ -1,10 +1,15 @@
 """The user's own images: folders of pictures, or parquet files."""
 
+from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from pydantic import model_validator
 
+from repro.data.content import content_of
 from repro.data.settings import ImageSettings
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp"}
 
 
 class Settings(ImageSettings):
@@ -18,6 +23,16 @@ class Settings(ImageSettings):
     @property
     def resizes(self) -> bool:
         return self.kind == "image_folder"
+
+    @cached_property
+    def content(self) -> dict[str, str]:
+        root = Path(self.root or "")
+        if self.kind == "parquet":
+            return {"root": content_of("data.root", root, root.rglob("*.parquet"))}
+        splits = [root / "train", root / "test"] if (root / "train").is_dir() else [root]
+        classes = [folder for split in splits for folder in split.glob("*") if folder.is_dir()]
+        pictures = (file for folder in classes for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
+        return {"root": content_of("data.root", root, pictures, classes)}
 
     @model_validator(mode="after")
     def _root_is_there(self) -> "Settings":

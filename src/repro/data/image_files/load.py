@@ -8,11 +8,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from repro.data.image_files import Settings
+from repro.data.image_files import SUFFIXES, Settings
 from repro.data.images import ImageSet, Read
 from repro.pipeline.system.errors import UserError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp"}
 
 
 def load(settings: Settings) -> Read:

@@ -25,7 +25,7 @@ from repro.dropout.layers import FeatureDropout
 from repro.models.resnet.build import MapDropout
 from repro.papers.structured_dropout.settings import DeepConfig
 from repro.pipeline.settings import implementation
-from repro.pipeline.store import Piece, Run, source_hash
+from repro.pipeline.store import Piece, Run
 from repro.pipeline.system import distributed, threads
 from repro.pipeline.system.errors import UserError
 from repro.pipeline.system.progress import Progress
@@ -103,9 +103,9 @@ def train_all(jobs: Sequence[Job], config: DeepConfig, progress: Progress) -> Pi
     count, batch = len(jobs[0].task.images.train), config.training.batch_size
     if batch > count:
         raise UserError(f"training.batch_size={batch}: must be at most {count}, the training images")
-    run, code = Run(config), source_hash()
+    run = Run(config)
     jobs = [
-        replace(job, task=replace(job.task, checkpoint=run.checkpoints / f"{number}.pt", code=code))
+        replace(job, task=replace(job.task, checkpoint=run.checkpoints / f"{number}.pt", code=run.code))
         for number, job in enumerate(jobs)
     ]
 

@@ -72,7 +72,7 @@ def _job(job: Sequence[str], extra: Path | None, launcher: Launcher | None) -> R
     config = load(job, extra=extra, elsewhere=launcher is not None and launcher.elsewhere)
     # what to type to make its record again, on any machine: with the scale picked, unforced
     flags = ["--config-dir", str(extra)] if extra else []
-    kept = [text for text in job if text.split("=")[0] not in ("force", "estimate", "scale")]
+    kept = [text for text in job if text.split("=")[0] not in ("force", "other_code", "estimate", "scale")]
     return Run(config, shlex.join(["python", "scripts/run.py", *flags, *kept, f"scale={config.scale}"]))
 
 

@@ -45,6 +45,8 @@ def execute(run: Run, *, quiet: bool = False, wait: bool = True) -> Outcome:
             with _claimed(run, wait):
                 found = run.wanted()  # whoever had the claim before may have left the record
                 if found is None:
+                    if why := run.outdated:
+                        print(why, flush=True)
                     record = heavy("making").make(run, quiet)
                     run.clear()
                     for line in headline(record.summary["headline"]):
@@ -56,9 +58,10 @@ def execute(run: Run, *, quiet: bool = False, wait: bool = True) -> Outcome:
                     return Outcome(record, False, seconds)
                 heavy("making").redraw_if_needed(run, found)
     _tidy(run, found)
-    note = f"; note: {found.note}" if found.note else ""
+    note = f"; note: {found.note}" if found.note else "" if found.compared else "; of code not compared with this"
     note += f"; not drawn: {', '.join(wrong)}" if (wrong := failed(found)) else ""
-    print(f"{name}: cached in {found.path} (force=true runs it anew){note}", flush=True)
+    anew = "other_code=rerun" if found.other_code else "force=true"
+    print(f"{name}: cached in {found.path} ({anew} runs it anew){note}", flush=True)
     return Outcome(found, True, time.monotonic() - started)
 
 

@@ -48,6 +48,8 @@ def execute_all(plan: Sequence[Run], launcher: Launcher) -> list[Outcome | str]:
     pending = [n for n, run in enumerate(plan) if run.wanted() is None]
     wrong: dict[int, str] = {}
     if pending:
+        for why in filter(None, (plan[n].outdated for n in pending)):
+            print(why, flush=True)
         threads = max(run.config.threads or THREADS for run in plan)
         results = plan[0].results
         logs = results / "launcher"

@@ -25,7 +25,7 @@ def draw(run: Run, record: Record, folder: Path, look: Look | None = None) -> tu
     """Draws a record's figures into `folder`; returns their paths without suffix by name, and those that failed.
 
     A figure that fails costs none of the others: its traceback is printed, with a line that names it. Figures of a
-    record of other code or libraries, or with cells that diverged, say so; without titles, the terminal does.
+    record with cells that diverged say so; without titles, the terminal does.
 
     Raises:
         UserError: `look.only` names a figure that there is not.
@@ -87,8 +87,6 @@ def redraw_if_needed(run: Run, record: Record) -> None:
 
 
 def _caveats(record: Record) -> Iterator[str]:
-    if record.note:
-        yield f"record of {record.note}"
     diverged = record.cells.get("diverged", pd.Series(dtype=bool))
     if diverged.any():
         yield f"{diverged.sum()} of {len(diverged)} cells diverged and are left out"

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from repro.pipeline.store import Record, source_hash
+from repro.pipeline.store import Record
+from repro.pipeline.store.code import drawn_by
 
 STAMP = ".code"  # beside a record's figures: what code has drawn them
 
@@ -31,4 +32,4 @@ def _stamped(record: Record) -> list[str]:
 
 
 def stamp(record: Record) -> str:
-    return f"{source_hash()} {record.note}"
+    return drawn_by(record.config)

@@ -157,7 +157,9 @@ def _facts(record: Record) -> dict[str, str]:
         "code": (
             f"not of this code and these libraries: {record.note} ({(code['commit'] or 'no commit')[:12]})"
             if record.note
-            else "the code as it is now"
+            else f"{(code['commit'] or 'no commit')[:12]}, by its numbers the code as it is now"
+            if record.compared
+            else f"{(code['commit'] or 'no commit')[:12]}, not compared with the code as it is now"
         ),
     }
 

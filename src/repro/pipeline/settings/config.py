@@ -33,6 +33,7 @@ class Config(Section):
     device: Literal["cpu", "cuda"]
     threads: Count | None
     force: bool
+    other_code: Literal["rerun", "accept"]
     estimate: bool
     figures: bool
     results: Annotated[str, Field(min_length=1)]
@@ -64,8 +65,10 @@ class Config(Section):
         return {key: why for part in parts if isinstance(part, Section) for key, why in part.ignored().items()}
 
     def plain(self) -> dict[str, object]:
-        """The configuration as dicts, lists, strings and numbers: what is recorded and fingerprinted."""
-        return self.model_dump(mode="json")
+        """The configuration as dicts, lists, strings and numbers: what is recorded and fingerprinted. `data.content`
+        has the hashes of a user's files, where there are any."""
+        plain = self.model_dump(mode="json")
+        return plain | {"data": plain["data"] | {"content": self.data.content}} if self.data.content else plain
 
 
 def module_of(name: str) -> ModuleType:

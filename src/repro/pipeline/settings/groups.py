@@ -30,6 +30,12 @@ class Data(Section):
 
     kind: str
 
+    @property
+    def content(self) -> dict[str, str]:
+        """A hash of what lies there, for each key that names a user's files: the run is known by it, and not by the
+        path; a file that changes is another run, one that moves is the same."""
+        return {}
+
 
 class Model(Section):
     """Base of what is trained."""

@@ -1,7 +1,6 @@
 """What a record was made by: code, libraries, hardware."""
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -20,21 +19,12 @@ PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 def code_state() -> dict[str, object]:
-    """What the code was: `commit` and `dirty` (None outside a git checkout) and `source`, see `source_hash`."""
+    """Which state of the checkout it was: `commit` and `dirty`, None outside of one. See `store.code`, too."""
     commit = _git("rev-parse", "HEAD")
     # results, notes and pictures that changed do not make the code another
     changes = _git("status", "--porcelain", "--", "src", "scripts", "conf", "requirements.lock")
     dirty = None if commit is None or changes is None else bool(changes)
-    return {"commit": commit, "dirty": dirty, "source": source_hash()}
-
-
-def source_hash() -> str:
-    """SHA-256 over the package's own modules, by which two states of the code compare wherever they come from."""
-    source = hashlib.sha256()
-    for path in sorted(PACKAGE_ROOT.rglob("*.py")):
-        content = path.read_bytes()
-        source.update(f"{path.relative_to(PACKAGE_ROOT).as_posix()} {len(content)}\n".encode() + content)
-    return source.hexdigest()
+    return {"commit": commit, "dirty": dirty}
 
 
 def _git(*arguments: str) -> str | None:

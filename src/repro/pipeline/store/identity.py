@@ -9,14 +9,15 @@ import numpy as np
 
 # Settings that change where results go, what they are called or who watches, never the numbers. `scale` is
 # one of them because the sizes that it chose stand in the resolved configuration themselves.
-NOT_IN_FINGERPRINT = ("tracking", "results", "force", "estimate", "figures", "scale", "title", "paper")
+NOT_IN_FINGERPRINT = ("tracking", "results", "force", "other_code", "estimate", "figures", "scale", "title", "paper")
 
 
 def fingerprint(config: Mapping[str, object]) -> str:
     """12 hexadecimal digits of the SHA-256 of what determines a run's numbers.
 
-    All of `config` except `NOT_IN_FINGERPRINT`, as canonical JSON: the order of keys does not matter, tuples
-    are lists, and whole floats are integers (`p: 1` and `p: 1.0` are the same run), but True is not 1.
+    All of `config` except `NOT_IN_FINGERPRINT`, as canonical JSON, with the hashes of `data.content` in place of the
+    paths under the same keys: the order of keys does not matter, tuples are lists, and whole floats are integers
+    (`p: 1` and `p: 1.0` are the same run), but True is not 1.
 
     Raises a ValueError while `device` is still "auto" (CPU and GPU runs would share a record) and for a
     number that is not finite; a TypeError for a value that JSON has no form for.
@@ -24,6 +25,8 @@ def fingerprint(config: Mapping[str, object]) -> str:
     if config.get("device") == "auto":
         raise ValueError("device is 'auto': resolve it to 'cpu' or 'cuda' before the fingerprint is taken")
     relevant = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
+    if isinstance(data := relevant.get("data"), Mapping) and isinstance(content := data.get("content"), Mapping):
+        relevant["data"] = {key: value for key, value in {**data, **content}.items() if key != "content"}
     text = json.dumps(plain(relevant, canonical=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

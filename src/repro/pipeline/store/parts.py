@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from repro.pipeline.store.environment import source_hash
 from repro.pipeline.system import distributed
 
 Part = tuple[int, int]
@@ -55,8 +54,8 @@ def only(part: Part, *, keep: bool = True) -> Iterator[None]:
 class Parts:
     """The parts of one run's grid that this code has computed, in `folder`."""
 
-    def __init__(self, place: Path) -> None:
-        self.folder = place / source_hash()[:12]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def each(self, work: Callable[[int, int], Piece], count: int) -> Piece:
         """work(start, stop) over all of `count` cells in order, put together: what is stored, and the rest computed.

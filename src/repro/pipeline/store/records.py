@@ -31,7 +31,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from repro.pipeline.store.environment import NUMERICAL, source_hash, versions
+from repro.pipeline.store.code import computed_by
+from repro.pipeline.store.environment import NUMERICAL, versions
 from repro.pipeline.store.identity import flat
 from repro.pipeline.store.integrity import damage
 from repro.pipeline.store.place import Place, places
@@ -90,10 +91,24 @@ class Record:
         return self.path / "figures"
 
     @cached_property
+    def compared(self) -> bool:
+        """Whether the code that made it can be told from this one: not of a record older than that is recorded, nor
+        where a module of the user's is not here."""
+        return bool(self.summary["code"].get("modules")) and computed_by(self.config) is not None
+
+    @cached_property
+    def other_code(self) -> tuple[str, ...]:
+        """The modules by which the code that made it differs from this one, where that matters to its numbers."""
+        then, now = self.summary["code"].get("modules") or {}, computed_by(self.config) or {}
+        different = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+        return tuple(different) if self.compared else ()
+
+    @cached_property
     def note(self) -> str:
-        """What this code and these libraries would not do again as they did, such as `other code; torch 2.10.0, now
-        2.11.0`; empty where nothing has changed."""
-        notes = [] if self.summary["code"]["source"] == source_hash() else ["other code"]
+        """What this code and these libraries would not do again as they did, such as `other code (my.noise); torch
+        2.10.0, now 2.11.0`; empty where nothing has changed."""
+        few, more = self.other_code[:3], len(self.other_code) - 3
+        notes = [f"other code ({', '.join(few)}{f' and {more} more' if more > 0 else ''})"] if few else []
         then, now = self.summary["environment"]["versions"], versions()
         changed = [name for name in NUMERICAL if then.get(name) != now.get(name)]
         return "; ".join([*notes, *(f"{name} {then.get(name)}, now {now.get(name)}" for name in changed)])

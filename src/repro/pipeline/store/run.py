@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from repro.pipeline.settings import Config
+from repro.pipeline.store.code import computed_by, together
 from repro.pipeline.store.parts import Parts
 from repro.pipeline.store.place import Place
 from repro.pipeline.store.records import Record, Result
@@ -25,10 +26,15 @@ class Run:
     def place(self) -> Place:
         return Place.of(self.config.results, self.config.plain())
 
+    @property
+    def code(self) -> str:
+        """A hash of the code that its numbers rest on: parts and checkpoints of other code are not gone on from."""
+        return together(computed_by(self.config.plain()))
+
     @cached_property
     def parts(self) -> Parts:
         """Of its grid, where several processes compute it."""
-        return Parts(self.place.results / "parts" / self.place.fingerprint)
+        return Parts(self.place.results / "parts" / self.place.fingerprint / self.code)
 
     @property
     def checkpoints(self) -> Path:
@@ -43,8 +49,18 @@ class Run:
         return Record(self.place.path) if self.place.intact() else None
 
     def wanted(self) -> Record | None:
-        """The record, unless the run is to be made anew."""
-        return None if self.config.force else self.record()
+        """The record, unless the run is to be made anew: as asked, or since other code has made it."""
+        found = None if self.config.force else self.record()
+        return None if found is not None and found.other_code and self.config.other_code == "rerun" else found
+
+    @property
+    def outdated(self) -> str:
+        """A line that says that the record is of other code, if that counts; else empty."""
+        record = self.record() if self.config.other_code == "rerun" and not self.config.force else None
+        if record is None or not record.other_code:
+            return ""
+        name, why = self.config.name, record.note
+        return f"{name}: runs anew, the record {record.path} is of {why}; other_code=accept takes it as it is"
 
     def claim(self, *, wait: bool = True) -> contextlib.AbstractContextManager[None]:
         """See `Place.claim`."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from repro.pipeline.store.code import computed_by
 from repro.pipeline.store.environment import code_state, environment
 from repro.pipeline.store.identity import plain
 from repro.pipeline.store.integrity import damage, seal
@@ -32,8 +33,8 @@ def write(
 
     The files are written and synced beside their place and then moved there in one rename: a crash at any
     moment leaves a whole record or none. Where an intact record exists already (two processes that could not lock
-    ran the same configuration) it is kept and returned, unless `force`; then it is replaced, and comes back should
-    the replacement crash.
+    ran the same configuration) it is kept and returned, unless `force`, or other code has made it; then it is replaced,
+    and comes back should the replacement crash.
 
     `command` is what a reader types to make the record again, `durations` are in seconds.
     """
@@ -49,10 +50,10 @@ def write(
         "durations": {key: round(float(value), 3) for key, value in durations.items()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(),
-        "code": code_state(),
+        "code": code_state() | {"modules": computed_by(stored)},
     }
     with place.claim():
-        if place.path.exists() and not force:
+        if place.path.exists() and not force and not Record(place.path).other_code:
             return Record(place.path)
         temporary = place.beside("tmp")
         try:

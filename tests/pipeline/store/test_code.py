@@ -1,0 +1,165 @@
+"""Which code a record's numbers rest on: what changes it, and what does not."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro.pipeline.composition import conf
+from repro.pipeline.settings import load
+from repro.pipeline.store import code
+
+MY = {
+    "__init__.py": "",
+    "experiment.py": """
+        from my.helpers import used
+        from repro.theory import support_norm
+        from repro.pipeline.settings import Config as Base
+
+        LIMIT = 3
+        CLAIMS = [1]
+
+        class Config(Base):
+            pass
+
+        def run(config, progress):
+            return used(LIMIT)
+
+        def figures(record):
+            return LIMIT + 1
+        """,
+    "helpers.py": """
+        from numpy import sin as wave
+
+        def used(x):
+            return wave(x)
+
+        def unused(x):
+            return x
+        """,
+    "noise.py": "def masks():\n    return 1\n",
+}
+CONFIG = {
+    "module": "my.experiment",
+    "data": {"kind": "synthetic"},
+    "model": {"kind": "linear"},
+    "dropout": {"scheme": ["bernoulli", "my.noise"]},
+    "training": {"kind": "sweep"},
+}
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """What is read is read once a process."""
+    yield
+    fresh()
+
+
+def fresh():
+    for kept in (code._path, code._source, code._hashes):
+        kept.cache_clear()
+
+
+@pytest.fixture
+def my(tmp_path, monkeypatch):
+    for name, text in MY.items():
+        file = tmp_path / "my" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(line.removeprefix("        ") for line in text.splitlines()) + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my", raising=False)
+    return tmp_path / "my"
+
+
+def changed(file, old, new):
+    """The modules that count as other code after a change, and whether figures do."""
+    before, drawn = code.computed_by(CONFIG), code.drawn_by(CONFIG)
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    fresh()
+    after = code.computed_by(CONFIG)
+    names = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    return names, code.drawn_by(CONFIG) != drawn
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "modules", "figures"),
+    [
+        ("helpers.py", "return wave(x)", "return 2 * wave(x)", {"my.helpers"}, False),
+        ("helpers.py", "import sin as wave", "import cos as wave", {"my.helpers"}, False),
+        ("noise.py", "return 1", "return 2", {"my.noise"}, False),
+        ("experiment.py", "LIMIT = 3", "LIMIT = 4", {"my.experiment"}, True),
+        ("experiment.py", "    pass", "    strict = True", {"my.experiment"}, False),
+        ("experiment.py", "return LIMIT + 1", "return LIMIT + 2", set(), True),
+        ("helpers.py", "    return x", "    return -x", set(), False),
+        ("experiment.py", "CLAIMS = [1]", "CLAIMS = [2]", set(), False),
+        (
+            "experiment.py",
+            "    return used(LIMIT)",
+            '    """Runs."""\n    # now\n    return used( LIMIT)',
+            set(),
+            False,
+        ),
+    ],
+)
+def test_of_the_users_own_code_what_the_numbers_name_counts(my, file, old, new, modules, figures):
+    assert changed(my / file, old, new) == (modules, figures)
+
+
+def test_a_module_of_the_users_that_is_not_here_cannot_be_compared(my):
+    assert code.computed_by(CONFIG | {"module": "not.here"}) is None
+    assert code.computed_by(CONFIG | {"data": {"kind": "not.here"}}) is None
+
+
+@pytest.fixture
+def ours(tmp_path, monkeypatch):
+    """A copy of our modules, whose files a test may change."""
+    shutil.copytree(code.ROOT / "repro", tmp_path / "repro", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    fresh()
+    return tmp_path / "repro"
+
+
+def computed_by(name):
+    fresh()
+    return code.computed_by(load([f"experiment={name}", "scale=smoke", "device=cpu"]).plain())
+
+
+EXPERIMENTS = list(conf.experiments())
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "of"),
+    [
+        # a comment, a message, what only shows
+        ("pipeline/system/errors.py", "import", "# a comment\nimport", set()),
+        ("pipeline/plotting.py", "def save", "SOMETHING = 1\n\n\ndef save", set()),
+        ("papers/structured_dropout/rank_collapse/figures.py", "import", "SOMETHING = 1\nimport", set()),
+        ("theory/support_norm.py", "import torch\n", "import torch\n\nNEW = 1\n", set()),
+        # a noise, and those who ask for it
+        ("dropout/gaussian/masks.py", "class CorrelatedGaussian", "@final\nclass CorrelatedGaussian",
+         {"any_dropout", "global_minimum_any_dropout"}),
+        ("data/digit_halves/load.py", "pixels[:392], pixels[392:]", "pixels[392:], pixels[:392]",
+         {"rank_collapse_digits", "deep_linear_collapse_digits"}),
+        ("training/network/loop.py", '"code": task.code', '"code": task.code + ""',
+         {name for name in EXPERIMENTS if name.startswith("last_layer") or name == "dropblock_approximation"}),
+        ("pipeline/store/parts.py", "ignore_index=True", "ignore_index=False", set(EXPERIMENTS)),
+    ],
+)  # fmt: skip
+def test_of_ours_too(ours, file, old, new, of):
+    before = {name: computed_by(name) for name in EXPERIMENTS}
+    path = ours / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    assert {name for name in EXPERIMENTS if computed_by(name) != before[name]} == of
+
+
+def test_every_definition_behind_a_run_is_found():
+    """Names that the modules of an experiment take from another are defined there; else all of it would count."""
+    for name in EXPERIMENTS:
+        assert {module.rpartition(".")[2] for module in computed_by(name)} & {"figures", "claims", "plotting"} == set()
+    assert Path(code._path("repro.dropout.dropblock.masks")).is_file()
+    assert code._behind("repro.dropout", "DropBlock")[1] == [("repro.dropout.dropblock.masks", "DropBlock")]
