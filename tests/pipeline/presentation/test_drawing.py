@@ -77,7 +77,7 @@ def test_nor_does_one_that_draws_them_all_at_once(monkeypatch, capfd):
     assert not names(execute().record.figures)
     assert "tiny: figure figures failed" in capfd.readouterr().err
     assert run_all() == 0
-    assert Path("results/report.html").exists()
+    assert Path("results/report-tiny.html").exists()
 
 
 def test_all_figures_of_a_whole_record_are_there(two, monkeypatch):  # control
@@ -100,7 +100,7 @@ def test_a_run_without_figures_has_them_drawn_later(capfd):
 def test_all_of_it_without_figures(capfd):
     assert run_all("figures=false") == 0
     assert not Path("results/figures").exists()
-    assert "data:image/svg" not in Path("results/report.html").read_text(encoding="utf-8")
+    assert "data:image/svg" not in Path("results/report-tiny.html").read_text(encoding="utf-8")
     assert not [*Path("results/runs/tiny").glob("*/figures")]
     assert run_all() == 0
     assert names(Path("results/figures/tiny")) == {"line"}

@@ -10,6 +10,7 @@ from tiny import experiment as tiny
 
 from repro.pipeline import cli, settings
 from repro.pipeline.claims import Claim
+from repro.pipeline.composition import files
 from repro.pipeline.execution import commands as making
 from repro.pipeline.execution import runner
 from repro.pipeline.execution.making import compute
@@ -46,7 +47,7 @@ def load(*overrides):
 
 def page(*overrides):
     code = cli.over_all(commands.report, "", [*TINY, *overrides])
-    return code, Path("results/report.html").read_text(encoding="utf-8")
+    return code, Path("results/report-tiny.html").read_text(encoding="utf-8")
 
 
 def test_the_page_leads_from_verdict_to_record(capsys):
@@ -100,7 +101,7 @@ def test_a_claim_that_is_known_to_fail_stands_as_such_and_is_no_exit_code(monkey
 
 def test_reproduce_all_judges_and_reports(monkeypatch, capsys):
     assert cli.over_all(making.reproduce_all, "", TINY) == 0
-    assert Path("results/report.html").is_file()
+    assert Path("results/report-tiny.html").is_file()
     monkeypatch.setattr(tiny, "CLAIMS", (FAILS,))
     assert cli.over_all(making.reproduce_all, "", TINY) == 1
     assert "✗ fails" in capsys.readouterr().out
@@ -118,7 +119,7 @@ def test_reference_records_are_called_reference():
     results = "results/reference/smoke"
     runner.execute(Run(load(f"results={results}")))
     cli.over_all(commands.report, "", [*TINY, f"results={results}"])
-    html = Path(results, "report.html").read_text(encoding="utf-8")
+    html = Path(results, "report-tiny.html").read_text(encoding="utf-8")
     assert "reference records" in html
     assert "your own records" not in html
 
@@ -207,3 +208,17 @@ def test_experiments_are_listed_under_their_papers():
 )
 def test_formulas_have_subscripts(text, html):
     assert report.formulas(text) == html
+
+
+def test_the_page_of_some_lies_beside_that_of_all():
+    runs = [Run(settings.load([f"experiment={name}", "scale=smoke"])) for name in files.experiments()]
+    assert report.place(runs) == Path("results/report.html")
+    assert report.place([*runs, Run(load())]) == Path("results/report.html")
+    assert report.place(runs[:1] * 2) == Path(f"results/report-{runs[0].config.name}.html")
+    some = [report.place(runs[:-1]), report.place(runs[1:])]
+    assert len(set(some)) == 2
+    assert all(len(path.name) < 120 for path in some)
+    Path("results").mkdir()
+    Path("results/report.html").write_text("of all")
+    page()
+    assert Path("results/report.html").read_text() == "of all"

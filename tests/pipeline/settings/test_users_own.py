@@ -273,7 +273,7 @@ def test_it_is_reported_estimated_and_varied_as_ours_are(theirs, capsys):
     assert "waves: cached in" in capsys.readouterr().out
     assert cli.over_all(commands.report, "", ["--config-dir", str(theirs / "conf"), "experiment=waves", *QUICK]) == 0
     assert "✓ holds" in capsys.readouterr().out
-    page = Path("results/report.html").read_text(encoding="utf-8")
+    page = Path("results/report-waves.html").read_text(encoding="utf-8")
     assert "Whatever is said here stands in the report." in page
     assert "It shrinks." in page
     assert run(theirs, "-m", "experiment=waves", "dropout=bernoulli,gaussian", "model.degree=2") == 0

@@ -309,7 +309,7 @@ def test_load_collects_all_runs_and_filters(tmp_path: Path) -> None:
     first = write(tmp_path)
     second = write(tmp_path, config(training={"steps": 900, "learning_rate": 0.1}), value=2.0)
     cells = records.load("rank_collapse", results=tmp_path)
-    assert list(cells)[:2] == ["fingerprint", "cell"]
+    assert list(cells)[:3] == ["fingerprint", "training.steps", "cell"]
     assert len(cells) == 4
     assert set(cells["fingerprint"]) == {first.fingerprint, second.fingerprint}
     assert list(records.load("rank_collapse", results=tmp_path, block_size=4)["gap"]) == [1.0, 2.0]
@@ -324,6 +324,42 @@ def test_load_collects_all_runs_and_filters(tmp_path: Path) -> None:
     assert list(runs["headline.worst_gap"]) == [1.0, 2.0]
     assert len(records.load("rank_collapse", results=tmp_path, table="runs", **{"dropout.block_size": 4})) == 2
     assert len(records.load("rank_collapse", results=tmp_path, table="runs", **{"dropout.block_size": 5})) == 0
+
+
+def test_settings_in_which_runs_differ_are_columns(tmp_path: Path) -> None:
+    for rate in (0.1, 0.01):
+        for noise in ("dropblock", ["gaussian", "bernoulli"]):
+            for seed in ([0], [1]):
+                dropout = CONFIG["dropout"] | {"scheme": noise, "p": [0.5, 0.8][: len(seed)]}
+                settings = config(training={"steps": 300, "learning_rate": rate}, dropout=dropout, seed=seed)
+                scale = {"scale": "cpu" if rate == 0.1 else "smoke", "title": str(rate), "results": str(seed)}
+                place = Place.of(tmp_path, settings | scale)
+                value = result(rate, seed=seed[0])
+                write_record(place, settings | scale, value, command="", durations={})
+    told_apart = ["scale", "training.learning_rate", "dropout.scheme", "seed", "cell"]
+    for table in ("cells", "curves"):
+        frame = records.load("rank_collapse", results=tmp_path, table=table)
+        assert list(frame)[:4] == ["fingerprint", "dropout.scheme", "scale", "training.learning_rate"]
+        assert not frame.duplicated([*told_apart, *(["step"] if table == "curves" else [])]).any()
+    cells = records.load("rank_collapse", results=tmp_path)
+    assert (cells["gap"] == cells["training.learning_rate"]).all()
+    assert set(cells["dropout.scheme"]) == {"dropblock", ("gaussian", "bernoulli")}
+    assert len(cells.groupby(["dropout.scheme", "training.learning_rate"])) == 4
+    one = records.load(
+        "rank_collapse", results=tmp_path, **{"training.learning_rate": 0.1, "dropout.scheme": "dropblock"}
+    )
+    assert list(one)[:2] == ["fingerprint", "cell"]  # seeds alone differ, and the cells have them
+
+
+def test_a_setting_is_not_taken_for_a_column_that_is_called_like_it(tmp_path: Path) -> None:
+    for number in (5, 6):
+        settings = config(data={"seed": number}, dropout=CONFIG["dropout"] | {"p": None, "retain": [number / 10]})
+        write_record(
+            Place.of(tmp_path, settings), settings, result(seed=0, retain=number / 10), command="", durations={}
+        )
+    cells = records.load("rank_collapse", results=tmp_path)
+    assert list(cells)[:3] == ["fingerprint", "data.seed", "cell"]
+    assert sorted(cells["data.seed"]) == [5, 5, 6, 6]
 
 
 def test_load_keeps_types_when_runs_differ_in_their_columns(tmp_path: Path) -> None:

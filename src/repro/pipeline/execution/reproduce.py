@@ -67,7 +67,7 @@ def reproduce_all(plan: Sequence[Run], launcher: Launcher | None = None) -> int:
     compare.print_comparison(done, report.REFERENCE)
     if done:
         with misfortunes(plan[0].config):
-            print(f"report: {report.write(done, ledger, done[0].results / 'report.html')}")
+            print(f"report: {report.write(done, ledger, report.place(plan))}")
     print(f"all done in {clock(time.monotonic() - started)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

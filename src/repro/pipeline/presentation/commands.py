@@ -28,7 +28,7 @@ def report(overrides: Sequence[str], extra: Path | None) -> int:
     runs = plan(overrides, extra)
     ledger = verdicts.ledger(runs)
     page.print_ledger(ledger)
-    print(f"report: {page.write(runs, ledger, runs[0].results / 'report.html')}")
+    print(f"report: {page.write(runs, ledger, page.place(runs))}")
     return 1 if verdicts.surprising(ledger) else 0
 
 

@@ -1,5 +1,6 @@
 """The report: one self-contained page that leads from verdict to figure to record to command to formula."""
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from repro.pipeline.claims import shown
+from repro.pipeline.composition import files
 from repro.pipeline.experiment import experiment
 from repro.pipeline.plotting import COLUMN
 from repro.pipeline.presentation.drawing import redraw_if_needed
@@ -84,6 +86,16 @@ def write(runs: Sequence[Run], verdicts: Sequence[Verdict], path: Path) -> Path:
         temporary.write_text(page, encoding="utf-8")
         temporary.replace(path)
     return path
+
+
+def place(runs: Sequence[Run]) -> Path:
+    """Where the page about these runs goes: that of some experiments beside that of all, whose name says which."""
+    names = "+".join(sorted({run.config.name for run in runs}))
+    if set(files.experiments()) <= set(names.split("+")):
+        return runs[0].results / "report.html"
+    if len(names) > 100:
+        names = f"{names[:88]}-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+    return runs[0].results / f"report-{names}.html"
 
 
 def again(verdicts: Sequence[Verdict]) -> str:

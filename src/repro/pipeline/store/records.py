@@ -22,6 +22,7 @@ Nothing here imports torch: reading records and drawing figures start fast.
 import difflib
 import json
 import warnings
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ import yaml
 
 from repro.pipeline.store.code import computed_by
 from repro.pipeline.store.environment import NUMERICAL, versions
-from repro.pipeline.store.identity import flat
+from repro.pipeline.store.identity import NOT_IN_FINGERPRINT, flat
 from repro.pipeline.store.integrity import damage
 from repro.pipeline.store.place import Place, places
 
@@ -176,6 +177,9 @@ def records(experiment: str, results: str | Path = "results") -> list[Record]:
 def load(experiment: str, *, table: str = "cells", results: str | Path = "results", **filters: object) -> pd.DataFrame:
     """One table over all cells of all runs of an experiment, the run's `fingerprint` in the first column.
 
+    Every setting in which the runs differ is a column: one that the cells themselves have, as `p` of `dropout.p`, or
+    one more under its dotted name, as `training.learning_rate`, a list as a tuple.
+
     - `table`: `"cells"`, `"curves"` (the cell's configuration in every row) or `"runs"`; see `Record.table`.
     - `filters`: a column, or a key of the configuration by its dotted name (`**{"training.steps": 4000}`),
         with a value or a list of values to keep; None keeps what is missing.
@@ -214,7 +218,33 @@ def load(experiment: str, *, table: str = "cells", results: str | Path = "result
                 f"there are: {', '.join(names)}, and the configuration's dotted keys"
             )
         frame = frame[_keep(values, wanted)]
+    if table != "runs":
+        left = set(frame["fingerprint"])
+        for name, values in _differing([record for record in found if record.fingerprint in left]):
+            frame.insert(1, name, frame["fingerprint"].map(values))
     return frame.reset_index(drop=True)
+
+
+def _differing(found: list[Record]) -> Iterator[tuple[str, dict[str, object]]]:
+    """The settings in which runs differ and that no column of their cells has, each with its value by fingerprint."""
+    settings = [(record, flat(record.config)) for record in found]
+    for key in sorted({key for _, keys in settings for key in keys}, reverse=True):
+        if key.split(".")[0] in {*NOT_IN_FINGERPRINT} - {"scale"}:
+            continue
+        values = {record.fingerprint: _fixed(keys.get(key)) for record, keys in settings}
+        if len(set(values.values())) > 1 and not all(_in_cells(record.cells, key, keys) for record, keys in settings):
+            yield key, values
+
+
+def _in_cells(cells: pd.DataFrame, key: str, settings: Mapping[str, object]) -> bool:
+    """Whether a column says which value of a setting each cell has; one that was not set is worked out there."""
+    name, value = key.rpartition(".")[2], _fixed(settings.get(key))
+    wanted = value if isinstance(value, tuple) else (value,)
+    return name in cells and (value is None or set(cells[name].dropna().map(_fixed)) <= set(wanted))
+
+
+def _fixed(value: object) -> Hashable:
+    return tuple(map(_fixed, value)) if isinstance(value, list) else value
 
 
 def _keep(values: pd.Series, wanted: object) -> pd.Series:
