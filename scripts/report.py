@@ -1,7 +1,8 @@
 """python scripts/report.py [experiment=NAME] [key=value ...]
 
 Judges the claims of all experiments, or of the named one, on their records, prints the ledger and writes
-results/report.html, of a named one results/report-NAME.html beside it. Never trains. Exit code 1 where a claim fails that is not known to.
+results/report.html, of a named one results/report-NAME.html beside it. Never trains. Exit code 1 where a claim fails
+that is not known to.
 """
 
 import gc

@@ -1,14 +1,17 @@
 """scripts/records.py: what it lists, what it finds damaged, what differs, what it removes and what it leaves alone."""
 
+import json
 import multiprocessing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from repro.pipeline.execution import runner
 from repro.pipeline.presentation import inventory
 from repro.pipeline.settings import load
-from repro.pipeline.store import Run, records
+from repro.pipeline.store import Run, records, writing
+from repro.pipeline.store.integrity import seal
 from repro.pipeline.store.place import Place
 
 CONF = Path(__file__).parents[2] / "fixtures" / "conf"
@@ -17,7 +20,10 @@ CONF = Path(__file__).parents[2] / "fixtures" / "conf"
 @pytest.fixture
 def two(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    runs = [Run(load(["experiment=tiny", "scale=smoke", f"seed={seed}"], extra=CONF)) for seed in (1, 2)]
+    runs = [
+        Run(load(["experiment=tiny", "scale=smoke", f"seed={seed}"], extra=CONF), f"python make it seed={seed}")
+        for seed in (1, 2)
+    ]
     found = [runner.execute(run).record for run in runs]
     capsys.readouterr()
     return found
@@ -38,7 +44,8 @@ def flip(path):
 def test_list_and_verify(two, capsys, monkeypatch):
     code, lines, _ = command(capsys, "list")
     assert code == 0
-    assert [line.split()[0] for line in lines[:2]] == sorted(str(record.path) for record in two)
+    told = [line for line in lines if not line.startswith(" ")]
+    assert [line.split()[0] for line in told[:2]] == sorted(str(record.path) for record in two)
     assert lines[-1] == "2 intact, 0 damaged"
     assert command(capsys, "verify") == (0, ["2 intact, 0 damaged"], "")
     flip(two[0].path / "cells.parquet")
@@ -54,8 +61,54 @@ def test_list_and_verify(two, capsys, monkeypatch):
     assert "other code (my.noise, " in "\n".join(command(capsys, "list")[1])
 
 
-def test_diff(two, capsys):
+def test_list_says_how_a_record_came_about(two, capsys):
+    size = sum(file.stat().st_size for file in two[0].path.rglob("*") if file.is_file()) / 1e6
+    lines = command(capsys, "list")[1]
+    first = next(number for number, line in enumerate(lines) if line.startswith(str(two[0].path)))
+    facts = ["smoke", "seed 1", "1 cells", f"{size:.1f} MB", two[0].summary["finished"]]
+    assert lines[first].split("  ")[1:] == facts
+    assert lines[first + 1 : first + 3] == ["    python make it seed=1", "    of an experiment that is not here"]
+
+
+def test_list_says_what_is_not_as_it_ships(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    for typed in ((), ("training.learning_rate=0.1", "seed=7", "tracking.mode=disabled")):
+        config = load(["experiment=global_minimum", "scale=smoke", "device=cpu", *typed])
+        result = records.Result(pd.DataFrame({"cell": [0]}))
+        writing.write(Place.of("results", config.plain()), config.plain(), result, command="", durations={})
+    told = [line.strip() for line in command(capsys, "list")[1] if "ships" in line]
+    assert told == ["not as it ships: seed=[7], training.learning_rate=0.1"]
+    assert command(capsys, "diff")[1][0].startswith("seed: ")
+
+
+def test_list_by_age(two, capsys, monkeypatch):
+    monkeypatch.setitem(two[0].summary, "finished", "2020-01-01T00:00:00+00:00")
+    (two[0].path / "summary.json").write_text(json.dumps(two[0].summary))
+    seal(two[0].path)
+    assert command(capsys, "list", "--newer", "1h")[1][0].split()[0] == str(two[1].path)
+    assert command(capsys, "list", "--newer", "1h")[1][-1] == "1 intact, 0 damaged"
+    assert command(capsys, "list", "--older", "2.5d")[1][0].split()[0] == str(two[0].path)
+    assert command(capsys, "list", "--older", "1h", "--newer", "30m")[1] == ["0 intact, 0 damaged"]
+    with pytest.raises(SystemExit):
+        command(capsys, "list", "--newer", "soon")
+    assert "as in 12h" in capsys.readouterr().err
+
+
+def test_diff(two, capsys, monkeypatch):
     assert command(capsys, "diff", two[0].fingerprint, two[1].fingerprint) == (0, ["seed: [1] | [2]"], "")
+    for newest in ((), ("tiny",)):
+        assert command(capsys, "diff", *newest)[1] in (["seed: [1] | [2]"], ["seed: [2] | [1]"])  # within a second
+    monkeypatch.setitem(two[1].summary["code"], "commit", "1" * 40)  # the commit alone does not make other numbers
+    two[1].summary["code"]["modules"]["my.noise"] = "abc"
+    two[1].summary["environment"]["versions"] |= {"numpy": "1.0", "matplotlib": "1.0"}
+    (two[1].path / "summary.json").write_text(json.dumps(two[1].summary))
+    seal(two[1].path)
+    assert [line.split(":")[0] for line in command(capsys, "diff")[1]] == ["code of my.noise", "numpy", "seed"]
+    assert command(capsys, "diff", "other") == (
+        2,
+        [],
+        "error: diff other: there are no two records of other in results\n",
+    )
     assert command(capsys, "diff", two[0].fingerprint, two[0].fingerprint)[1] == ["no difference"]
     code, _, error = command(capsys, "diff", "zzz", two[0].fingerprint)
     assert (code, error) == (2, "error: zzz: must name one record in results; it names none\n")

@@ -2,12 +2,16 @@
 
 import argparse
 import contextlib
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from repro.pipeline import cli
-from repro.pipeline.store.identity import flat
+from repro.pipeline.settings.loading import load
+from repro.pipeline.store.environment import NUMERICAL
+from repro.pipeline.store.identity import NOT_IN_FINGERPRINT, flat
 from repro.pipeline.store.integrity import damage
 from repro.pipeline.store.place import Place, places
 from repro.pipeline.store.records import Record
@@ -20,12 +24,19 @@ def command(description: str | None, arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder (default: results)")
     parts = parser.add_subparsers(dest="part", required=True)
-    for name, text in (("list", "one line a record"), ("verify", "check every record; exit code 1 if one is damaged")):
+    about = "each record: scale, seeds, age, size, what differs from the experiment as it ships, and its command"
+    for name, text in (("list", about), ("verify", "check every record; exit code 1 if one is damaged")):
         part = parts.add_parser(name, help=text)
         part.add_argument("experiment", nargs="*", help="only these")
-    part = parts.add_parser("diff", help="the settings in which two records differ, and their code and libraries")
-    part.add_argument("one", help="a fingerprint, or its first digits")
-    part.add_argument("other")
+        for word in ("newer", "older"):
+            part.add_argument(
+                f"--{word}", type=_age, metavar="AGE", help=f"only {word} than that, as in 30m, 12h or 7d"
+            )
+    part = parts.add_parser("diff", help="what two records differ in that counts: settings, code, libraries")
+    newest = (
+        "two fingerprints or their first digits, or an experiment for its newest two records (default: of the last run)"
+    )
+    part.add_argument("of", nargs="*", help=newest)
     part = parts.add_parser("prune", help="remove what killed processes left; finished records only on request")
     part.add_argument("--damaged", action="store_true", help="also the damaged records that were set aside")
     part.add_argument("--old", action="store_true", help="also records of other code or libraries than these")
@@ -37,20 +48,27 @@ def command(description: str | None, arguments: list[str] | None = None) -> int:
         if not options.results.is_dir():
             raise UserError(f"--results={options.results}: there is no such folder")
         if options.part == "diff":
-            lines, code = diff(_named(options.results, options.one), _named(options.results, options.other)), 0
+            lines, code = diff(*_pair(options.results, options.of)), 0
         elif options.part == "prune":
             chosen = {name for name in ("damaged", "old", "checkpoints") if getattr(options, name)}
             lines, code = list(prune(options.results, chosen, dry_run=options.dry_run)), 0
         else:
-            lines, code = overview(options.results, options.experiment, quiet=options.part == "verify")
+            ages = (options.newer, options.older)
+            lines, code = overview(options.results, options.experiment, ages, quiet=options.part == "verify")
         print("\n".join(lines or ["nothing"]))
         return code
 
     return cli.guarded(work)
 
 
-def overview(results: Path, experiments: list[str], *, quiet: bool = False) -> tuple[list[str], int]:
-    """A line for each record, the damaged ones only if `quiet`, and a sum; the number is 1 if one is damaged."""
+Ages = tuple[timedelta | None, timedelta | None]
+"""Records must be newer than the first and older than the second."""
+
+
+def overview(
+    results: Path, experiments: list[str], ages: Ages = (None, None), *, quiet: bool = False
+) -> tuple[list[str], int]:
+    """What is said of each record, of damaged ones alone if `quiet`, and a sum; the number is 1 if one is damaged."""
     lines, intact, damaged = [], 0, 0
     for place in _places(results):
         if experiments and place.name not in experiments:
@@ -59,29 +77,85 @@ def overview(results: Path, experiments: list[str], *, quiet: bool = False) -> t
             damaged += 1
             lines.append(f"{place.path}  DAMAGED: {why}")
             continue
-        intact += 1
         record = Record(place.path)
-        if not quiet:
-            note = f"  ({record.note})" if record.note else ""
-            lines.append(f"{place.path}  {record.summary['finished']}  {len(record.cells)} cells{note}")
+        if _is_of(_age_of(record), ages):
+            intact += 1
+            lines += [] if quiet else _about(record)
     return [*lines, f"{intact} intact, {damaged} damaged"], int(damaged > 0)
 
 
+def _about(record: Record) -> Iterator[str]:
+    config, seeds = record.config, record.config.get("seed")
+    size = sum(file.stat().st_size for file in record.path.rglob("*") if file.is_file())
+    facts = [
+        config["scale"],
+        f"seed {', '.join(map(str, seeds if isinstance(seeds, list) else [seeds]))}",
+        f"{len(record.cells)} cells",
+        f"{size / 1e6:.1f} MB",
+        record.summary["finished"],
+        *([record.note] if record.note else []),
+    ]
+    yield f"{record.path}  {'  '.join(facts)}"
+    yield f"    {record.summary['command']}"
+    if (changes := _changes(record)) is None:
+        yield "    of an experiment that is not here"
+    elif changes:
+        yield f"    not as it ships: {', '.join(changes)}"
+
+
+def _changes(record: Record) -> list[str] | None:
+    """The settings of a record in which it is not its experiment as it ships at that scale and on that device; None
+    where there is no such experiment."""
+    config = record.config
+    try:
+        shipped = load([f"experiment={record.experiment}", f"scale={config['scale']}"], elsewhere=True).plain()
+    except UserError:
+        return None
+    there, here = _counting(shipped), _counting(config)
+    return [
+        f"{key}={here.get(key, _ABSENT)}" for key in sorted({*there, *here} - {"device"}) if _differ(key, there, here)
+    ]
+
+
 def diff(one: Record, other: Record) -> list[str]:
-    """`key: this | that` for every setting, code state and library in which two records differ."""
-    lines = []
+    """`key: this | that` for every setting, part of the code and library in which two records differ, of those that
+    have a hand in the numbers."""
     left, right = (
-        flat(record.config)
-        | flat({"code": record.summary["code"], "versions": record.summary["environment"]["versions"]})
+        _counting(record.config)
+        | {f"code of {name}": text for name, text in (record.summary["code"].get("modules") or {}).items()}
+        | {name: record.summary["environment"]["versions"].get(name, _ABSENT) for name in NUMERICAL}
         for record in (one, other)
     )
-    for key in sorted({*left, *right}):
-        if left.get(key, _ABSENT) != right.get(key, _ABSENT):
-            lines.append(f"{key}: {left.get(key, _ABSENT)} | {right.get(key, _ABSENT)}")
-    return lines or ["no difference"]
+    keys = (key for key in sorted({*left, *right}) if _differ(key, left, right))
+    return [f"{key}: {left.get(key, _ABSENT)} | {right.get(key, _ABSENT)}" for key in keys] or ["no difference"]
 
 
 _ABSENT = "(absent)"
+
+
+def _differ(key: str, left: Mapping[str, object], right: Mapping[str, object]) -> bool:
+    return left.get(key, _ABSENT) != right.get(key, _ABSENT)
+
+
+def _counting(config: Mapping[str, object]) -> dict[str, object]:
+    """The settings that are part of the fingerprint."""
+    return flat({key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT})
+
+
+def _age(text: str) -> timedelta:
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)):
+        raise argparse.ArgumentTypeError(f"{text}: an age is a number of m(inutes), h(ours) or d(ays), as in 12h")
+    return timedelta(**{units[found[2]]: float(found[1])})
+
+
+def _age_of(record: Record) -> timedelta:
+    return datetime.now(UTC) - datetime.fromisoformat(record.summary["finished"])
+
+
+def _is_of(age: timedelta, ages: Ages) -> bool:
+    newer, older = ages
+    return (newer is None or age < newer) and (older is None or age > older)
 
 
 def prune(results: Path, chosen: set[str], *, dry_run: bool = False) -> Iterator[str]:
@@ -116,6 +190,22 @@ def _experiment_of(results: Path, fingerprint: str) -> str:
 
 def _places(results: Path) -> list[Place]:
     return [place for experiment in sorted(results.glob("runs/*")) for place in places(experiment)]
+
+
+def _pair(results: Path, of: list[str]) -> tuple[Record, Record]:
+    if len(of) == 2:
+        return _named(results, of[0]), _named(results, of[1])
+    if len(of) > 2:
+        raise UserError(f"diff {' '.join(of)}: takes two records, or an experiment")
+    whole = [Record(place.path) for place in _places(results) if damage(place.path) is None]
+    whole.sort(key=lambda record: record.summary["finished"])
+    for name in of or [record.experiment for record in reversed(whole)]:
+        *_, one, other = [None, None, *(record for record in whole if record.experiment == name)]
+        if one is not None and other is not None:
+            return one, other
+    raise UserError(
+        f"{' '.join(['diff', *of])}: there are no two records of {of[0] if of else 'one experiment'} in {results}"
+    )
 
 
 def _named(results: Path, digits: str) -> Record:
