@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from tiny import experiment as tiny
 
 from repro.pipeline import cli, settings
-from repro.pipeline.execution import commands, runner
+from repro.pipeline.execution import commands, making, runner
 from repro.pipeline.presentation import commands as showing
 from repro.pipeline.store import Run, records
+from repro.pipeline.store import run as store_run
 from repro.pipeline.store.integrity import CHECKSUMS, FILES, seal
 from repro.pipeline.store.place import Place
 from repro.pipeline.system import locks, progress
@@ -73,6 +74,19 @@ def test_a_run_leaves_a_record_with_its_figures(calls, capsys):
     printed = capsys.readouterr().out
     assert "last value 4" in printed
     assert "figures/line.{pdf,svg,png}" in printed
+
+
+def test_the_tracked_run_is_called_what_was_typed_and_carries_the_fingerprint(monkeypatch):
+    begun = []
+    start = making.tracking.start
+    monkeypatch.setattr(making.tracking, "start", lambda *a, **named: begun.append(named) or start(*a, **named))
+    assert cli.run([*TINY, "seed=3", "tracking.project=a", "dropout.block_size=[1,2]"]) == 0
+    (record,) = records.records("tiny")
+    assert begun[0]["name"] == "tiny seed=3 dropout.block_size=[1,2] scale=smoke"
+    assert begun[0]["config"]["fingerprint"] == record.fingerprint
+    monkeypatch.setattr(store_run.Run, "label", "x" * 300)
+    assert cli.run([*TINY, "seed=4"]) == 0
+    assert len(begun[1]["name"]) == 128  # as much as W&B takes
 
 
 def test_the_same_again_is_a_cache_hit(calls, capsys):
@@ -329,7 +343,7 @@ def test_who_waits_takes_the_record(calls):
         with Run(config).claim():
             entered.set()
             time.sleep(0.3)
-            execute(config, "the other's")
+            execute(config, "of the other")
 
     process = context.Process(target=other)
     process.start()
@@ -339,7 +353,7 @@ def test_who_waits_takes_the_record(calls):
     outcome = execute(config, "mine")
     process.join()
     assert outcome.cached
-    assert outcome.record.summary["command"] == "the other's"
+    assert outcome.record.summary["command"] == "of the other"
     assert calls() == 0
 
 

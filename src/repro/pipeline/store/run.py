@@ -1,6 +1,7 @@
 """One run: what was asked, its place in the store, its parts and checkpoints, its record."""
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ from pathlib import Path
 
 from repro.pipeline.settings import Config
 from repro.pipeline.store.code import computed_by, together
+from repro.pipeline.store.identity import NOT_IN_FINGERPRINT
 from repro.pipeline.store.parts import Parts
 from repro.pipeline.store.place import Place
 from repro.pipeline.store.records import Record, Result
 from repro.pipeline.store.writing import write
+
+_NOT_IN_LABEL = {*NOT_IN_FINGERPRINT, "experiment", "device", "threads"} - {"scale"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,13 @@ class Run:
     @cached_property
     def place(self) -> Place:
         return Place.of(self.config.results, self.config.plain())
+
+    @property
+    def label(self) -> str:
+        """Its name for people: the experiment's, and what was typed of that which counts."""
+        typed = (word.partition("=") for word in shlex.split(self.command) if "=" in word)
+        counts = ("=".join((key, value)) for key, _, value in typed if key.split(".")[0] not in _NOT_IN_LABEL)
+        return " ".join([self.config.name, *counts])
 
     @property
     def code(self) -> str:
