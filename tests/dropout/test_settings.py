@@ -91,7 +91,7 @@ def test_a_parameter_left_out_is_the_same_as_its_default():
             r"dropout.correlaton: unknown key; did you mean dropout.corr",
         ),
         ({"scheme": "gaussian", "correlation": 1.0}, r"(?s)correlation.*must lie in \(-1, 1\)"),
-        ({"p": 0.5}, "p and retain are both given; set one of them to null, as in dropout.p=null"),
+        ({"p": 0.5}, "p and retain are both given, and one follows from the other; leave one out"),
         ({"retain": None}, r"neither p nor retain is given; set one of them to a number in \(0, 1\)"),
         ({"retain": 1.0}, r"(?s)retain.*must lie in \(0, 1\)"),
         ({"block_size": [2, 2]}, "names 2 twice"),

@@ -49,7 +49,7 @@ COMMAND_LINE = {
     "no seed": ([*LINEAR, "seed=[]"], "seed=[]: must have at least 1 value"),
     "p of one": ([*LINEAR, "dropout.p=1"], "dropout.p=1: must lie in (0, 1)"),
     "p in percent": ([*LINEAR, "dropout.p=80"], "dropout.p=80: must lie in (0, 1)"),
-    "p and retain": ([*LINEAR, "dropout.retain=0.5"], "p and retain are both given"),
+    "p and retain": ([*LINEAR, "dropout.retain=0.5", "dropout.p=0.5"], "p and retain are both given"),
     "neither": ([*LINEAR, "dropout.p=null"], "neither p nor retain is given"),
     "not a number": ([*LINEAR, "data.noise=nan"], "data.noise="),
     "infinite rate": ([*LINEAR, "training.learning_rate=inf"], "training.learning_rate="),
@@ -193,9 +193,9 @@ def mnist(shape=(60, 28, 28), labels=60, **options):
 
 
 DATA_FILES = {
-    "no folder": (lambda: None, PARQUET, "data.root=files: holds no train*.parquet"),
+    "no folder": (lambda: None, PARQUET, "data.root=files: there is no such folder"),
     "an empty folder": (lambda: Path("files").mkdir(), PARQUET, "holds no train*.parquet"),
-    "a file for a folder": (lambda: file("files", "x"), PARQUET, "holds no train*.parquet"),
+    "a file for a folder": (lambda: file("files", "x"), PARQUET, "data.root=files: there is no such folder"),
     "text in Parquet": (lambda: file("files/train.parquet", "hello"), PARQUET, "cannot be read as parquet"),
     "an empty Parquet file": (lambda: file("files/train.parquet", ""), PARQUET, "cannot be read as parquet"),
     "Parquet cut off": (
@@ -383,7 +383,7 @@ def test_a_mistake_in_the_data_leaves_no_wandb_run_either(capfd, tmp_path):
         ("run.py", [*DIGITS, "tracking.mode=disabled"], {}, "holds no MNIST"),
         ("run.py", LINEAR, {"OMP_NUM_THREADS": "-1"}, "OMP_NUM_THREADS=-1"),
         ("reproduce_all.py", ["training.steps=0"], {}, "training.steps=0: must be at least 1"),
-        ("reproduce_all.py", ["dropout.p=0.5"], {"PYTHONIOENCODING": "ascii"}, "p and retain are both given"),
+        ("reproduce_all.py", ["dropout.p=2"], {"PYTHONIOENCODING": "ascii"}, "dropout.p=2: must lie in (0, 1)"),
         ("figures.py", ["experiment=rank_colapse"], {}, "did you mean rank_collapse?"),
     ],
 )

@@ -57,7 +57,6 @@ MISTAKES = {
     "dropout.block_size=5": "dropout.block_size=5: must divide model.width=48; allowed: 1, 2, 3, 4, 6, 8",
     "dropout.p=1.5": "dropout.p=1.5: must lie in (0, 1)",
     "dropout.p=[0.5,0]": "dropout.p=0: must lie in (0, 1)",
-    "dropout.retain=0.5": "p and retain are both given; set one of them to null, as in dropout.p=null",
     "dropout.p=null": "neither p nor retain is given",
     "dropout.scheme=dropblok": "must be one of bernoulli, dropblock",
     "training.steps=0": "training.steps=0: must be at least 1",

@@ -42,7 +42,7 @@ class Dropout(Section):
     @model_validator(mode="after")
     def _one_probability(self) -> "Dropout":
         if self.p is not None and self.retain is not None:
-            raise ValueError("p and retain are both given; set one of them to null, as in dropout.p=null")
+            raise ValueError("p and retain are both given, and one follows from the other; leave one out")
         if self.p is None and self.retain is None:
             raise ValueError("neither p nor retain is given; set one of them to a number in (0, 1)")
         return self

@@ -150,3 +150,18 @@ def test_what_is_shown_is_what_is_run():
         conf.compose_all(["experiment=any_dropout", *SMALL, "dropout=gaussian"], None)["dropout"], resolve=True
     )
     assert (shown["scheme"], shown["correlation"], shown["retain"]) == ("gaussian", 0.5, [0.5, 0.7, 0.9])
+
+
+@pytest.mark.parametrize("experiment", conf.experiments())
+def test_of_p_and_retain_the_one_that_is_typed_counts(experiment):
+    one, other = "p", "retain"
+    if as_it_is(experiment)["dropout"]["p"] is not None:
+        one, other = other, one
+    after = dropout_of(experiment, f"dropout.{one}=0.5")
+    assert (after[one], after[other]) == ([0.5], None)
+    after = dropout_of(experiment, f"dropout.{one}=[0.3,0.5]", f"dropout.{other}=null")
+    assert (after[one], after[other]) == ([0.3, 0.5], None)
+    with pytest.raises(UserError, match="p and retain are both given"):
+        dropout_of(experiment, f"dropout.{one}=0.5", f"dropout.{other}=0.5")
+    with pytest.raises(UserError, match="neither p nor retain is given"):
+        dropout_of(experiment, f"dropout.{other}=null")

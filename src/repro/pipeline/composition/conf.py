@@ -97,6 +97,8 @@ OmegaConf.register_new_resolver("experiments", _experiment_lines, replace=True)
 # Groups that are taken whole when they are named on the command line.
 CHOSEN_WHOLE = ("data", "model", "dropout", "training")
 
+RATES = ("p", "retain")  # of dropout; an experiment gives one of them, and who types the other means that instead
+
 # ValueError: data=3, and bytes that are no text. Reading a file may fail in any way that YAML has.
 NOT_COMPOSED = (HydraException, OmegaConfBaseException, ValueError, OSError, yaml.YAMLError)
 
@@ -116,6 +118,10 @@ def compose_all(overrides: Sequence[str], extra: Path | None, *, return_hydra_co
     for override in given:
         if override.key_or_group in CHOSEN_WHOLE and isinstance(override.value(), str):
             _exchange(config, override.key_or_group, str(override.value()), typed, extra)
+    rates = {f"dropout.{name}" for name in RATES} & {one.key_or_group for one in given if one.value() is not None}
+    if len(rates) == 1:
+        (other,) = {f"dropout.{name}" for name in RATES} - rates
+        config.dropout[other.removeprefix("dropout.")] = None
     return config
 
 

@@ -80,7 +80,7 @@ def _rivals(cells: pd.DataFrame, arrays: dict[str, np.ndarray]) -> Figure:
             axis.plot(shifted, found.rivals[apart, i], marker, color=color, markerfacecolor=face)
         axis.plot(x, found.own, linestyle="none", marker="_", color="black", markersize=bar, markeredgewidth=1.5)
         axis.axhline(3 * found.off, color="0.6", linestyle=":", linewidth=0.8)
-        axis.set(yscale="log", xlabel=r"$\theta$", xlim=(-0.5, len(thetas) - 0.5))
+        axis.set(yscale="log", xlabel=r"retain probability $\theta$", xlim=(-0.5, len(thetas) - 0.5))
         plotting.mark(axis.xaxis, [*places.values()])
         axis.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{thetas[round(place)]:g}"))
     plotting.label_rows(axes.values(), r"$\|\sigma(Ug(X)) - \mathrm{theory}\|\ /\ \|a\|$")

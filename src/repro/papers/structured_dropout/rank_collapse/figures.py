@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro.papers.structured_dropout.linear_figures import (
-    SYMBOLS,
+    RATES,
     of,
     rates,
     say_what_has_no_closed_form,
@@ -92,4 +92,4 @@ def _against_rate(axis: Axes, record: Record, names: Iterable[tuple[str, int]], 
         rows = plotting.over_seeds(of(cells, key), rate, column)
         look = {"color": color, "marker": marker, "elinewidth": 0.8, **plotting.MEASURED}
         axis.errorbar(rows[rate], rows["mean"], rows["std"], **look)
-    axis.set(xlabel=f"retain probability ${SYMBOLS[rate]}$")
+    axis.set(xlabel=RATES[rate])
