@@ -24,9 +24,11 @@ def of(kind, **changes):
 
 def test_the_sources():
     kinds = ours("data")
-    assert {kind for kind in kinds if issubclass(kinds[kind], LinearSettings)} == {"synthetic", "digit_halves"}
+    assert {kind for kind in kinds if issubclass(kinds[kind], LinearSettings)} == {
+        "synthetic", "digit_halves", "arrays",
+    }  # fmt: skip
     assert {kind for kind in kinds if issubclass(kinds[kind], ImageSettings)} == {
-        "mnist5k", "mnist", "fashion_mnist", "cifar10", "cifar100", "parquet", "image_folder",
+        "mnist5k", "mnist", "fashion_mnist", "cifar10", "cifar100", "parquet", "image_folder", "image_arrays",
     }  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Labelled images for deep networks: read once, kept as bytes on the training device, augmented there in batches."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
 from repro.data.settings import ImageSettings
-from repro.pipeline.settings import implementation
+from repro.pipeline.settings import call, implementation, ours
 from repro.pipeline.system.errors import UserError
 
 
@@ -72,14 +71,18 @@ def load(settings: ImageSettings) -> Images:
         UserError: files that are not there or cannot be read, images of several shapes, labels that are no classes,
             or classes too small for what is asked.
     """
-    read = cast(Callable[[ImageSettings], Read], implementation(settings, "load"))
     try:
-        train, test = read(settings)
+        found = call(implementation(settings, "load"), settings)
     except UserError:
         raise
     except Exception as error:  # readers of damaged files stumble over them in as many ways as there are damages
+        if settings.kind not in ours("data"):
+            raise  # the user's own code, which shows where
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"data.root={settings.root}: cannot be read as {settings.kind} ({reason})") from error
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], ImageSet)):
+        raise UserError(f"data.kind={settings.kind}: its load must return two ImageSet, the second for testing or None")
+    train, test = cast(Read, found)
     _check(train, test)
     generator = torch.Generator().manual_seed(settings.seed)
     if test is None:

@@ -1,6 +1,6 @@
 """Inputs X and targets Y of the linear experiments."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple, cast
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from repro.data.settings import LinearSettings
-from repro.pipeline.settings import implementation
+from repro.pipeline.settings import call, implementation
 from repro.pipeline.system.errors import UserError
 
 # Directions of X whose variance is below this fraction of the largest hold rounding noise only.
@@ -27,15 +27,28 @@ class LinearData(NamedTuple):
     Y: Float[Tensor, "a N"]
 
 
-@lru_cache(maxsize=1)  # an estimate runs an experiment several times
 def load(settings: LinearSettings) -> LinearData:
     """The data that `settings` describe.
 
     Raises:
-        UserError: files that are not there or cannot be read; numbers that are not finite, or all equal.
+        UserError: files that are not there or cannot be read; numbers that are not finite, or all equal; of a user's
+            module no `load`, or one that returns no X and Y.
     """
-    read = cast(Callable[[LinearSettings], tuple[Tensor, Tensor]], implementation(settings, "load"))
-    X, Y = read(settings)
+    return _load(settings, tuple(settings.content.items()))
+
+
+@lru_cache(maxsize=1)  # an estimate runs an experiment several times
+def _load(settings: LinearSettings, content: tuple[tuple[str, str], ...]) -> LinearData:
+    found = call(implementation(settings, "load"), settings)
+    try:
+        X, Y = (torch.as_tensor(matrix, dtype=torch.float64) for matrix in cast(Iterable[Tensor], found))
+    except (TypeError, ValueError):
+        X = Y = torch.empty(0)
+    if X.ndim != 2 or Y.ndim != 2 or X.shape[1] != Y.shape[1]:
+        got = f"{type(found).__name__}" if X.numel() == 0 else f"{tuple(X.shape)} and {tuple(Y.shape)}"
+        raise UserError(
+            f"data.kind={settings.kind}: its load must return X (features, samples) and Y (targets, samples), got {got}"
+        )
     for name, matrix in (("inputs X", X), ("targets Y", Y)):
         if not matrix.isfinite().all():
             raise UserError(f"data: the {name} have values that are not finite")

@@ -10,7 +10,7 @@ from repro.pipeline.settings import Count, Data, Probability, Seed
 class LinearSettings(Data):
     """Inputs X and targets Y of a linear network. `whiten` makes XXᵀ a multiple of the identity."""
 
-    whiten: bool
+    whiten: bool = False
 
 
 class ImageSettings(Data):

@@ -17,6 +17,8 @@ GROUPS = {
     group: sorted(path.stem for path in (conf.CONF / group).glob("[!_]*.yaml"))
     for group in ("data", "model", "dropout", "training")
 }
+FILES = {"image_folder": {"root": ""}, "parquet": {"root": ""}, "image_arrays": {"root": "images.npz"}}
+FILES["arrays"] = {"X": "X.npy", "Y": "X.npy"}
 SMALL = ("scale=smoke", "device=cpu")
 
 
@@ -49,15 +51,17 @@ def differing(wanted, found):
 @pytest.mark.parametrize("experiment", conf.experiments())
 def test_every_option_takes_effect_or_is_refused_by_the_names_of_those_that_do(experiment, group, tmp_path):
     taken, refused = [], {}
+    for name in ("X.npy", "images.npz"):
+        (tmp_path / name).touch()
     for option in GROUPS[group]:
         try:
-            root = [f"data.root={tmp_path}"] if option in ("image_folder", "parquet") else []
-            found = loaded(experiment, f"{group}={option}", *root)
+            keys = FILES.get(option, {})
+            found = loaded(experiment, f"{group}={option}", *(f"data.{key}={tmp_path}/{keys[key]}" for key in keys))
         except UserError as mistake:
             refused[option] = str(mistake)
             continue
         taken.append(option)
-        assert differing(set_by(group, option), found[group]) == {}, option
+        assert {*differing(set_by(group, option), found[group])} <= {*keys}, option
         others = as_it_is(experiment).keys() - {group}
         assert {key: found[key] for key in others} == {key: as_it_is(experiment)[key] for key in others}, option
         if group == "dropout":  # the grid is the experiment's

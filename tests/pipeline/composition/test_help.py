@@ -78,11 +78,13 @@ def test_an_experiment_says_what_it_takes_and_of_nothing_else():
 
 
 @pytest.mark.parametrize("name", ["dropconnect", "deep_linear_collapse", "dropblock_approximation", "global_minimum"])
-def test_what_is_taken_is_what_runs(name):
+def test_what_is_taken_is_what_runs(name, tmp_path):
+    (tmp_path / "X.npy").touch()
+    of = {"arrays": [f"data.X={tmp_path}/X.npy", f"data.Y={tmp_path}/X.npy"], "image_arrays": ["data.root=images.npz"]}
     for group, options in taken(name).items():
         for option in files.groups(None)[group]:
             try:
-                found = bool(load([f"experiment={name}", f"{group}={option}", "device=cpu"]))
+                found = bool(load([f"experiment={name}", f"{group}={option}", "device=cpu", *of.get(option, [])]))
             except UserError:
                 found = False
             assert found == (option in options), option

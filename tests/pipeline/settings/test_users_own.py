@@ -315,10 +315,10 @@ def test_a_source_of_data_in_an_experiment_of_ours(theirs):
 @pytest.mark.parametrize(
     ("files", "typed", "says"),
     [
-        ({}, ["data.kind=no_data"], "one of digit_halves, synthetic; no Python module is named no_data"),
+        ({}, ["data.kind=no_data"], "one of arrays, digit_halves, synthetic; no Python module is named no_data"),
         ({"empty_data.py": ""}, ["data.kind=empty_data"], "the Python module empty_data lacks Settings"),
         ({"empty_noise.py": "Settings = 3"}, ["dropout.scheme=empty_noise"], "module empty_noise lacks Settings"),
-        ({}, ["data=sine"], "data.kind=sine_data: rank_collapse takes data=correlated, digit_halves, synthetic"),
+        ({}, ["data=sine"], "rank_collapse takes data=arrays, correlated, digit_halves, synthetic"),
         ({}, ["dropout=shot", "dropout.strenght=1"], "unknown key dropout.strenght; did you mean dropout.strength?"),
         ({}, ["dropout=shot", "dropout.strength=0"], "dropout.strength=0: must be greater than 0"),
         (

@@ -9,6 +9,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from inspect import signature
 from types import ModuleType
 from typing import Annotated, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -154,6 +155,16 @@ def implementation(settings: Section, name: str) -> Callable[..., object]:
     """The function `name` that does what `settings` ask for: in the submodule of that name, for a package of ours, or
     beside the settings, in a module of the user's."""
     return function(importlib.import_module(type(settings).__module__), name)
+
+
+def call(function: Callable[..., object], *arguments: object) -> object:
+    """What a function of a kind returns; a `UserError` where it does not take so many arguments."""
+    try:
+        signature(function).bind(*arguments)
+    except TypeError as error:
+        where = f"{function.__module__}.{function.__name__}"
+        raise UserError(f"{where} is called with {len(arguments)} arguments: {error}") from None
+    return function(*arguments)
 
 
 def function(
