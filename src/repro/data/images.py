@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
 from repro.data.settings import ImageSettings
-from repro.pipeline.settings import call, implementation, ours
+from repro.pipeline.settings import bound, implementation, ours
 from repro.pipeline.system.errors import UserError
 
 
@@ -72,7 +72,7 @@ def load(settings: ImageSettings) -> Images:
             or classes too small for what is asked.
     """
     try:
-        found = call(implementation(settings, "load"), settings)
+        found = bound(implementation(settings, "load"), settings)()
     except UserError:
         raise
     except Exception as error:  # readers of damaged files stumble over them in as many ways as there are damages

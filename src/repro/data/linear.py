@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from repro.data.settings import LinearSettings
-from repro.pipeline.settings import call, implementation
+from repro.pipeline.settings import bound, implementation
 from repro.pipeline.system.errors import UserError
 
 # Directions of X whose variance is below this fraction of the largest hold rounding noise only.
@@ -39,7 +39,7 @@ def load(settings: LinearSettings) -> LinearData:
 
 @lru_cache(maxsize=1)  # an estimate runs an experiment several times
 def _load(settings: LinearSettings, content: tuple[tuple[str, str], ...]) -> LinearData:
-    found = call(implementation(settings, "load"), settings)
+    found = bound(implementation(settings, "load"), settings)()
     try:
         X, Y = (torch.as_tensor(matrix, dtype=torch.float64) for matrix in cast(Iterable[Tensor], found))
     except (TypeError, ValueError):

@@ -9,12 +9,15 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from repro.dropout.settings import Noise
+from repro.pipeline.settings import bound, implementation, ours
+from repro.pipeline.system.errors import UserError
 from repro.theory.checks import check_blocks, check_probability
 
 Source = Generator | torch.device
@@ -99,6 +102,39 @@ class MaskDistribution(ABC):
         """
         masks = self.sample_normalized(count * size, generator, dtype).view(count, size, -1)
         return masks.mean(1), masks.mT @ masks / size
+
+
+def masks_of(
+    noise: Noise, width: int, block_size: int, retain: float, *, outputs: int = 0, inputs: int = 0
+) -> MaskDistribution:
+    """The masks that `noise` asks for, of a network of `width` hidden units, `outputs` and `inputs`.
+
+    Raises:
+        UserError: a user's module has no function `masks`, or its masks are none.
+    """
+    make = bound(implementation(noise, "masks"), noise, width, block_size, retain, outputs, inputs)
+    if noise.scheme in ours("dropout"):
+        return cast(MaskDistribution, make())
+    named = f"dropout.scheme={noise.scheme}: its masks"
+    try:
+        found = make()
+    except TypeError as error:
+        if "abstract" not in str(error):
+            raise
+        raise UserError(f"{named} lack a part ({error})") from None
+    if not isinstance(found, MaskDistribution):
+        raise UserError(f"{named} must be a MaskDistribution, got {type(found).__name__}")
+    if type(found).__repr__ is object.__repr__:
+        raise UserError(f"{named} must be a dataclass: what they print as seeds their draws, the same at every run")
+    n, drawn = math.prod(found.shape), found.sample(2, torch.Generator().manual_seed(0))
+    for name, got, wanted in (
+        ("mean", found.mean.shape, found.shape),
+        ("covariance", found.covariance.shape, (n, n)),
+        ("sample(2, …)", drawn.shape, (2, *found.shape)),
+    ):
+        if tuple(got) != wanted:
+            raise UserError(f"{named} must have a {name} of shape {wanted}, got {tuple(got)}")
+    return found
 
 
 class Independent(MaskDistribution):

@@ -76,10 +76,18 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         args = parser.parse_intermixed_args(arguments)
     except argparse.ArgumentError as error:
         refuse(str(error))
-    args.extra = Path(args.config_dir) if args.config_dir else None
-    if args.extra and not args.extra.is_dir():
-        raise UserError(f"--config-dir={args.extra}: there is no such folder")
+    args.extra = with_modules_of(Path(args.config_dir)) if args.config_dir else None
     return args
+
+
+def with_modules_of(folder: Path) -> Path:
+    """A user's folder of settings, whose modules are found from here on, by processes that this one starts too."""
+    if not folder.is_dir():
+        raise UserError(f"--config-dir={folder}: there is no such folder")
+    if (place := str(folder.resolve())) not in sys.path:
+        sys.path.insert(0, place)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH"))))
+    return folder
 
 
 def run(arguments: list[str] | None = None) -> int:

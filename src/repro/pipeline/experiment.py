@@ -13,8 +13,9 @@ from typing import cast
 from repro.pipeline.claims import Claim
 from repro.pipeline.settings import Config
 from repro.pipeline.settings.config import module_of
-from repro.pipeline.settings.groups import function
+from repro.pipeline.settings.groups import bound, function
 from repro.pipeline.store import Record, Result
+from repro.pipeline.system.errors import UserError
 from repro.pipeline.system.progress import Progress
 
 
@@ -40,12 +41,15 @@ class Experiment:
         return (self.module.__doc__ or "").partition("\n\n")[2]
 
     def check(self) -> None:
-        """A `UserError`, before it runs, where the functions to run and to show it are not there."""
-        for name in ("run", "figures"):
-            function(self.module, name)
+        """A `UserError`, before it runs, where the functions to run and to show it are not there, or take others."""
+        for name, arguments in {"run": ("config", "progress"), "figures": ("record",)}.items():
+            bound(function(self.module, name), *arguments)
 
     def run(self, config: Config, progress: Progress) -> Result:
-        return cast(Result, function(self.module, "run")(config, progress))
+        found = function(self.module, "run")(config, progress)
+        if not isinstance(found, Result):
+            raise UserError(f"{self.module.__name__}.run must return a Result, got {type(found).__name__}")
+        return found
 
     def figures(self, record: Record) -> dict[str, Callable[[], object]]:
         """What draws each figure of Matplotlib, by name; an experiment gives figures, or functions that draw them."""

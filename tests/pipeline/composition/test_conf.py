@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from repro.pipeline.composition import conf
+from repro.pipeline.composition import conf, files
 from repro.pipeline.settings import load
 
 
@@ -39,7 +39,7 @@ def test_a_group_chosen_on_the_command_line_is_taken_whole():
 
 
 def test_every_experiment_is_listed_under_the_paper_that_it_says():
-    listed = {name: paper for paper, names in conf.papers().items() for name in names}
+    listed = {name: paper for paper, names in files.papers().items() for name in names}
     assert sorted(listed) == sorted(conf.experiments())
     for name, paper in listed.items():
         assert load([f"experiment={name}", "scale=smoke"]).paper == paper
@@ -49,6 +49,6 @@ def test_a_paper_of_its_own_is_a_group_of_its_own(tmp_path):
     (tmp_path / "experiment").mkdir()
     for name, line in {"a": "", "b": "paper: Another (2019)  # and why", "c": "title: paper: no key"}.items():
         (tmp_path / "experiment" / f"{name}.yaml").write_text(f"name: {name}\n{line}\n", encoding="utf-8")
-    main, other = conf.papers(tmp_path).items()
+    main, other = files.papers(tmp_path).items()
     assert main == ("Structured dropout (Pal et al. 2020)", ["a", "c"])
     assert other == ("Another (2019)", ["b"])

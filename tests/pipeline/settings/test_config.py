@@ -97,9 +97,15 @@ def test_every_experiment_file_begins_with_its_command(name):
 OF_ONE_EXPERIMENT = {"network": "last_layer_dropout", "deep_linear": "deep_linear_regularizer"}
 
 
+NEEDS_FILES = ("arrays", "image_arrays")
+
+
 @pytest.mark.parametrize("path", sorted(conf.CONF.glob("*/[!_]*.yaml")), ids=lambda path: path.stem)
 def test_every_group_file_composes(path):
-    if path.stem in OF_ONE_EXPERIMENT:
+    if path.stem in NEEDS_FILES:
+        with pytest.raises(UserError, match=f"null: data={path.stem} needs"):
+            load(f"data={path.stem}")
+    elif path.stem in OF_ONE_EXPERIMENT:
         assert settings.load([f"experiment={OF_ONE_EXPERIMENT[path.stem]}", f"{path.parent.name}={path.stem}"])
     elif path.parent.name != "experiment":
         assert load(f"{path.parent.name}={path.stem}")

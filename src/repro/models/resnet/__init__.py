@@ -4,24 +4,22 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from repro.pipeline.settings import Count, Model, Positive
+from repro.models.settings import DeepNetwork
+from repro.pipeline.settings import Count, Positive
 
 # Backward through channels-last convolutions of fewer channels corrupts memory on CPUs (PyTorch 2.11, oneDNN).
 NARROWEST = 8
 
 
-class Settings(Model):
+class Settings(DeepNetwork):
     """A residual network whose last hidden layer has `width` units and whose last layer is linear.
 
     `channels` are those of the first stage at `width_factor` 1. With `embedding` a linear map takes the pooled
     channels to `width` units; without one the pooled channels, which are not negative, are the last hidden layer.
-    `head_bias` gives the last layer a bias, which no dropout reaches.
     """
 
     kind: Literal["resnet8", "resnet20", "resnet56", "resnet110", "resnet18", "resnet50"]
-    width: Count
     embedding: bool
-    head_bias: bool = False
     channels: Count
     width_factor: Positive
     stem_stride: Literal[1, 2]

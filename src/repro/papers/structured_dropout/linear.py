@@ -1,9 +1,8 @@
 """What the linear experiments share: their grid of cells, and the stochastic objective beside its expectation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import inf
-from typing import cast
 
 import pandas as pd
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from repro import theory
 from repro.data.linear import LinearData, compact
-from repro.dropout import Bernoulli, DropBlock, DropConnect, MaskDistribution
+from repro.dropout import Bernoulli, DropBlock, DropConnect
+from repro.dropout.distribution import masks_of
 from repro.papers.expectation import SUSPICIOUS
 from repro.papers.structured_dropout.settings import LinearConfig
-from repro.pipeline.settings import implementation
 from repro.pipeline.store import Piece, Run
 from repro.pipeline.system import threads
 from repro.pipeline.system.progress import Progress
@@ -30,8 +29,7 @@ def grid(config: LinearConfig, data: LinearData) -> tuple[list[Cell], pd.DataFra
     table: list[dict[str, object]] = []
     for noise, size, rate in dropout.points():
         retain = theory.retain_probability(rate, width, size) if dropout.p else rate
-        distribution = cast(Callable[..., MaskDistribution], implementation(noise, "masks"))
-        masks = distribution(noise, width, size, retain, len(data.Y), len(data.X))
+        masks = masks_of(noise, width, size, retain, outputs=len(data.Y), inputs=len(data.X))
         for seed in config.seed:
             cells.append(Cell(masks, seed))
             row = {"scheme": noise.scheme, "block_size": size, "retain": retain, "width": width, "seed": seed}

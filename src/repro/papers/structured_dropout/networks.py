@@ -24,7 +24,7 @@ from repro.dropout.distribution import MaskDistribution
 from repro.dropout.layers import FeatureDropout
 from repro.models.resnet.build import MapDropout
 from repro.papers.structured_dropout.settings import DeepConfig
-from repro.pipeline.settings import implementation
+from repro.pipeline.settings import bound, implementation
 from repro.pipeline.store import Piece, Run
 from repro.pipeline.system import distributed, threads
 from repro.pipeline.system.errors import UserError
@@ -75,9 +75,9 @@ def task(
     config: DeepConfig, images: Images, seed: int, masks: MaskDistribution | None, map_dropout: MapDropout | None = None
 ) -> Task:
     """What a cell trains: the configuration's network from the cell's seed."""
-    build = cast(Callable[..., Network], implementation(config.model, "build"))
+    arguments = (config.model, images.train.images.shape[1], images.classes, seed, *filter(None, [map_dropout]))
     return Task(
-        build=partial(build, config.model, images.train.images.shape[1], images.classes, seed, map_dropout),
+        build=cast(Callable[[], Network], bound(implementation(config.model, "build"), *arguments)),
         images=images,
         training=config.training,
         seed=seed,
@@ -98,11 +98,12 @@ def train_all(jobs: Sequence[Job], config: DeepConfig, progress: Progress) -> Pi
         the `block_norms` ‖U_i g_i(X)‖_F, filled up with NaN.
 
     Raises:
-        UserError: batches larger than the training set.
+        UserError: batches larger than the training set; a user's network without the parts that are trained.
     """
     count, batch = len(jobs[0].task.images.train), config.training.batch_size
     if batch > count:
         raise UserError(f"training.batch_size={batch}: must be at most {count}, the training images")
+    measurement.check(jobs[0].task.build, config.model, jobs[0].task.images)
     run = Run(config)
     jobs = [
         replace(job, task=replace(job.task, checkpoint=run.checkpoints / f"{number}.pt", code=run.code))
@@ -147,8 +148,7 @@ def _train_some(jobs: Sequence[Job], first: int, folder: Path, config: DeepConfi
 
 
 def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
-    longest = max(map(len, rows))
-    return np.stack([np.pad(row, (0, longest - len(row)), constant_values=nan) for row in rows])
+    return np.stack([np.pad(row, (0, max(map(len, rows)) - len(row)), constant_values=nan) for row in rows])
 
 
 def _train(job: Job, cores: int, advance: Advance) -> Trained:

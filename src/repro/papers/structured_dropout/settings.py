@@ -5,7 +5,7 @@ from pydantic import model_validator
 from repro.data.settings import ImageSettings, LinearSettings
 from repro.dropout.settings import Dropout
 from repro.models.linear import Settings as LinearNetwork
-from repro.models.resnet import Settings as ResidualNetwork
+from repro.models.settings import DeepNetwork
 from repro.pipeline.settings import Config, Count, Found, Section
 from repro.training.network import Settings as NetworkTraining
 from repro.training.sweep import Settings as SweepTraining
@@ -38,7 +38,7 @@ class LinearConfig(Config):
 
 class DeepConfig(Config):
     data: Found[ImageSettings]
-    model: Found[ResidualNetwork]
+    model: Found[DeepNetwork]
     dropout: Dropout
     training: Found[NetworkTraining]
 

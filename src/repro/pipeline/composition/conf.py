@@ -20,22 +20,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from repro.pipeline.composition.files import CONF, experiments, groups, option, papers
+from repro.pipeline.composition.files import CONF, experiments, groups, option
 from repro.pipeline.composition.wording import dotted_keys, first_line, nearest, shown
 from repro.pipeline.system.errors import UserError
 
 SCALES = ("smoke", "cpu", "gpu")
 DEVICES = ("auto", "cpu", "cuda")
-
-
-def _experiment_lines() -> str:
-    titles = experiments()
-    width = max(map(len, titles), default=0)
-    lines = []
-    for paper, names in papers().items():
-        lines += [f"  {paper}", *(f"    {name:<{width}}  {titles[name]}" for name in names)]
-    # the text goes through string.Template: a dollar would be taken for a placeholder
-    return "\n".join(lines).replace("$", "$$")
 
 
 # ---------------------------------------------------------------------- hardware
@@ -88,7 +78,6 @@ def _cifar10_or(other: str, root: str, download: bool) -> str:
 
 OmegaConf.register_new_resolver("at_scale", _at_scale, replace=True)
 OmegaConf.register_new_resolver("cifar10_or", _cifar10_or, replace=True)
-OmegaConf.register_new_resolver("experiments", _experiment_lines, replace=True)
 
 
 # ---------------------------------------------------------------------- composing
@@ -182,7 +171,7 @@ def composed(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: 
     with explained(overrides, extra):
         config = compose_all(overrides, extra)
         if OmegaConf.is_missing(config, "name"):
-            known = ", ".join(experiments()) or "(none in conf/experiment)"
+            known = ", ".join(experiments(*([extra] if extra else []), CONF))
             raise UserError(f"no experiment named; add experiment=NAME, one of {known}")
         config.scale = resolved_scale(config.get("scale"))
         config.device = resolved_device(config.get("device"), elsewhere)

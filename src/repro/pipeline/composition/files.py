@@ -10,9 +10,11 @@ import yaml
 CONF = Path(__file__).resolve().parents[4] / "conf"
 
 
-def experiments(conf: Path = CONF) -> dict[str, str]:
-    """Every experiment's name and title, in the order of the numbers that titles end with, as in `(E1)`."""
-    titles = {path.stem: _stated("title", path) for path in sorted((conf / "experiment").glob("*.yaml"))}
+def experiments(*confs: Path) -> dict[str, str]:
+    """Every experiment's name and title, of ours where no folder is given; in the order of the numbers that titles end
+    with, as in `(E1)`."""
+    files = [path for conf in confs or (CONF,) for path in sorted((conf / "experiment").glob("*.yaml"))]
+    titles = {path.stem: _stated("title", path) for path in files}
 
     def number(item: tuple[str, str]) -> int:
         found = re.search(r"\(E(\d+)\)$", item[1])
@@ -21,12 +23,13 @@ def experiments(conf: Path = CONF) -> dict[str, str]:
     return dict(sorted(titles.items(), key=number))
 
 
-def papers(conf: Path = CONF) -> dict[str, list[str]]:
+def papers(*confs: Path) -> dict[str, list[str]]:
     """The papers that the experiments reproduce, and the names of each one's experiments; the main paper first."""
     main = _stated("paper", CONF / "config.yaml")
     found: dict[str, list[str]] = {main: []}
-    for name in experiments(conf):
-        found.setdefault(_stated("paper", conf / "experiment" / f"{name}.yaml") or main, []).append(name)
+    for name in experiments(*confs):
+        path = next(path for conf in confs or (CONF,) if (path := conf / "experiment" / f"{name}.yaml").is_file())
+        found.setdefault(_stated("paper", path) or main, []).append(name)
     return found
 
 

@@ -53,7 +53,9 @@ def page(overrides: Sequence[str], extra: Path | None, taken: Taken) -> str:
     if name is None:
         groups = {group: names for group, names in files.groups(extra).items() if group != "experiment"}
         lines = "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
-        return template.substitute(APP_CONFIG_GROUPS=lines, CONFIG=_explained(values, comments))
+        return template.substitute(
+            EXPERIMENTS=_experiments(extra), APP_CONFIG_GROUPS=lines, CONFIG=_explained(values, comments)
+        )
     head = {key: values.pop(key) for key in ("name", "module", "title", "paper")}
     first = {key: values.pop(key) for key in FIRST if key in values}
     takes = taken(name, extra)
@@ -64,6 +66,17 @@ def page(overrides: Sequence[str], extra: Path | None, taken: Taken) -> str:
         groups="\n".join(_options(group, names, choices[group], extra) for group, names in takes.items()),
         keys=_explained(first | values, comments),
     )
+
+
+def _experiments(extra: Path | None) -> str:
+    """A line an experiment, under the paper whose question it asks."""
+    confs = (files.CONF, extra) if extra else (files.CONF,)
+    titles = files.experiments(*confs)
+    width = max(map(len, titles))
+    lines = []
+    for paper, names in files.papers(*confs).items():
+        lines += [f"  {paper}", *(f"    {name:<{width}}  {titles[name]}" for name in names)]
+    return "\n".join(lines)
 
 
 def _options(group: str, names: Sequence[str], chosen: str | None, extra: Path | None) -> str:

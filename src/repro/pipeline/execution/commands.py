@@ -42,7 +42,7 @@ def plan(overrides: Sequence[str], extra: Path | None = None, *, launcher: Launc
     """The runs that `overrides` ask for: of every experiment, or of those of `experiment=a,b`. Says which scale; a
     `UserError` names an experiment that an override does not fit, and nothing has run by then."""
     named = any(text.split("=")[0] == "experiment" for text in overrides)
-    every = f"experiment={','.join(conf.experiments(extra or conf.CONF))}"
+    every = f"experiment={','.join((extra and conf.experiments(extra)) or conf.experiments())}"
     jobs = conf.jobs([*([] if named else [every]), *overrides], multirun=True)
     runs: list[Run] = []
     mistakes: dict[str, list[str]] = {}

@@ -23,6 +23,7 @@ def command(description: str | None, arguments: list[str] | None = None) -> int:
     """`scripts/records.py`; returns the exit code."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder (default: results)")
+    parser.add_argument("--config-dir", type=Path, help="your own folder, with the modules of your experiments")
     parts = parser.add_subparsers(dest="part", required=True)
     about = "each record: scale, seeds, age, size, what differs from the experiment as it ships, and its command"
     for name, text in (("list", about), ("verify", "check every record; exit code 1 if one is damaged")):
@@ -45,6 +46,8 @@ def command(description: str | None, arguments: list[str] | None = None) -> int:
 
     def work() -> int:
         options = parser.parse_args(arguments)
+        if options.config_dir:
+            cli.with_modules_of(options.config_dir)
         if not options.results.is_dir():
             raise UserError(f"--results={options.results}: there is no such folder")
         if options.part == "diff":

@@ -5,11 +5,11 @@ from importlib import import_module
 from repro.pipeline.composition.files import options_with
 from repro.pipeline.settings.config import Config, Tracking
 from repro.pipeline.settings.fields import Correlation, Count, OneOrMany, Positive, Probability, Section, Seed, within
-from repro.pipeline.settings.groups import Data, Found, Model, Training, call, find, implementation, ours, unknown
+from repro.pipeline.settings.groups import Data, Found, Model, Training, bound, find, implementation, ours, unknown
 
 __all__ = [
     "Config", "Correlation", "Count", "Data", "Found", "Model", "OneOrMany", "Positive", "Probability", "Section",
-    "Seed", "Tracking", "Training", "call", "find", "implementation", "load", "options_with", "ours", "unknown",
+    "Seed", "Tracking", "Training", "bound", "find", "implementation", "load", "options_with", "ours", "unknown",
     "within",
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from repro.pipeline.composition.wording import dotted_keys, nearest, shown
 from repro.pipeline.settings.fields import Count, OneOrMany, Section, Seed
-from repro.pipeline.settings.groups import PACKAGE, Data, Model, Training, module_named
+from repro.pipeline.settings.groups import PACKAGE, Data, Found, Model, Training, module_named
 from repro.pipeline.system.errors import UserError
 
 
@@ -37,10 +37,10 @@ class Config(Section):
     estimate: bool
     figures: bool
     results: Annotated[str, Field(min_length=1)]
-    data: SerializeAsAny[Data]
-    model: SerializeAsAny[Model]
+    data: Found[Data]
+    model: Found[Model]
     dropout: SerializeAsAny[Section]
-    training: SerializeAsAny[Training]
+    training: Found[Training]
     options: SerializeAsAny[Section]
     tracking: Tracking
 

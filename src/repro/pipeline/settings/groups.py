@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from inspect import signature
 from types import ModuleType
 from typing import Annotated, ClassVar, Literal, TypeVar, get_args, get_origin
@@ -157,14 +157,14 @@ def implementation(settings: Section, name: str) -> Callable[..., object]:
     return function(importlib.import_module(type(settings).__module__), name)
 
 
-def call(function: Callable[..., object], *arguments: object) -> object:
-    """What a function of a kind returns; a `UserError` where it does not take so many arguments."""
+def bound(function: Callable[..., object], *arguments: object) -> Callable[[], object]:
+    """A function of a kind with its arguments, to be called; a `UserError` where it does not take so many."""
     try:
         signature(function).bind(*arguments)
     except TypeError as error:
         where = f"{function.__module__}.{function.__name__}"
         raise UserError(f"{where} is called with {len(arguments)} arguments: {error}") from None
-    return function(*arguments)
+    return partial(function, *arguments)
 
 
 def function(

@@ -4,7 +4,7 @@ With features G = g(X) (d×N) and the last layer U (a×d) a deep network is a li
 GGᵀ, YGᵀ and ‖Y‖² (`Problem`), and what `repro.training.sweep.noise` says of linear networks holds with V = I.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -16,6 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from repro.data.images import Images, ImageSet
 from repro.dropout.layers import FeatureDropout
+from repro.models.settings import DeepNetwork
+from repro.pipeline.settings import ours
+from repro.pipeline.system.errors import UserError
 from repro.theory import effective_rank, k_support_norm
 from repro.training.sweep.noise import Problem
 
@@ -39,6 +42,28 @@ class Network(Protocol):
 
     def train(self, mode: bool = True) -> "Network": ...
     def eval(self) -> "Network": ...
+
+
+@torch.no_grad()
+def check(build: Callable[[], Network], settings: DeepNetwork, images: Images) -> None:
+    """A `UserError` where a network of the user's own has not the parts of a `Network`."""
+    if settings.kind in ours("model"):
+        return
+    with torch.random.fork_rng(devices=[]):
+        network, named = build(), f"model.kind={settings.kind}: its network"
+        if not (isinstance(network, nn.Module) and isinstance(getattr(network, "head", None), nn.Linear)):
+            raise UserError(f"{named} must be a Module with the last layer `head`, a Linear")
+        if (network.head.bias is not None) != settings.head_bias:
+            raise UserError(f"{named} must have a bias in `head` where model.head_bias is true, and there alone")
+        if not isinstance(network, Network):
+            raise UserError(f"{named} must have the method `features`, from images to the last hidden layer")
+        got = network.features(images.normalized(images.train.images[:2]))
+    for name, shape, wanted in (
+        ("features of shape (images, model.width)", got.shape, (2, settings.width)),
+        ("a head of shape (classes, model.width)", network.head.weight.shape, (images.classes, settings.width)),
+    ):
+        if tuple(shape) != wanted:
+            raise UserError(f"{named} must have {name}, {wanted} here; got {tuple(shape)}")
 
 
 class Seen(NamedTuple):

@@ -1,10 +1,8 @@
 """Networks with and without dropout of their last hidden layer, beside the closed form for Y."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from math import isnan, nan
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -13,11 +11,11 @@ import torch
 from repro import theory
 from repro.data.images import Images, load
 from repro.dropout import Bernoulli, DropBlock, MaskDistribution
+from repro.dropout.distribution import masks_of
 from repro.papers.expectation import agreement
 from repro.papers.structured_dropout import networks
 from repro.papers.structured_dropout.last_layer_dropout import Config, series
 from repro.papers.structured_dropout.last_layer_dropout.rivals import RIVALS, SIZES, WEIGHTS
-from repro.pipeline.settings import implementation
 from repro.pipeline.store import Result
 from repro.pipeline.system.progress import Progress
 
@@ -81,8 +79,7 @@ def cells_of(config: Config) -> tuple[list[MaskDistribution | None], pd.DataFram
     rows = [("none", 1, 1.0, width, seed, 0.0, 1.0, max(lengths)) for seed in seeds]
     for (noise, size, rate), seed, epochs in product(config.dropout.points(), config.seed, lengths):
         retain = theory.retain_probability(rate, width, size) if config.dropout.p else rate
-        make = cast(Callable[..., MaskDistribution], implementation(noise, "masks"))
-        mask = make(noise, width, size, retain, outputs=0, inputs=0)  # on neither factor
+        mask = masks_of(noise, width, size, retain)
         odds = size / width * (1 - retain) / retain
         block, weight = (size, odds) if isinstance(mask, Bernoulli | DropBlock) else _closed_form_of(mask, size)
         masks.append(mask)
