@@ -26,9 +26,9 @@ $name: $title
 $paper
 
 Usage
-  python scripts/run.py experiment=$name [key=value ...]
-  python scripts/run.py -m experiment=$name [key=value,value ...]     a run for each
-  python scripts/run.py experiment=$name --cfg job --resolve          sizes of this scale, worked out
+  python scripts/run.py ${flags}experiment=$name [key=value ...]
+  python scripts/run.py -m ${flags}experiment=$name [key=value,value ...]     a run for each
+  python scripts/run.py ${flags}experiment=$name --cfg job --resolve          sizes of this scale, worked out
 
 Groups that it takes: exchange one whole, as in $example; * is what it has
 $groups
@@ -62,7 +62,8 @@ def page(overrides: Sequence[str], extra: Path | None, taken: Taken) -> str:
     others = [f"{group}={other}" for group, names in takes.items() for other in names if other != choices[group]]
     return string.Template(OF_ONE).substitute(
         head,
-        example=[*others, "seed=3"][0],
+        flags=f"--config-dir {extra} " if extra else "",
+        example=["seed=3", *others][-1],
         groups="\n".join(_options(group, names, choices[group], extra) for group, names in takes.items()),
         keys=_explained(first | values, comments),
     )

@@ -75,7 +75,9 @@ def _share(config: Config) -> None:
     _check(config)
     with contextlib.suppress(parts.Done):
         compute(config, Progress(config.name, quiet=True))
-        raise AssertionError(f"{config.module} does not compute in parts")
+        raise UserError(
+            f"{config.module} has {config.cells} cells, but its run is not in parts, by Run(config).parts.each"
+        )
 
 
 def _check(config: Config) -> None:
