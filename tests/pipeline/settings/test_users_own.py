@@ -365,3 +365,130 @@ def test_settings_of_theirs_are_recorded_whole_and_tell_runs_apart(theirs):
     }  # fmt: skip
     assert plain()["data"] == {"kind": "sine_data", "samples": 24}
     assert plain("dropout.strength=0.4") != plain()
+
+
+NOISE = """
+    from dataclasses import dataclass
+    import torch
+    from repro.dropout import MaskDistribution
+    from repro.dropout.settings import Noise
+    class Settings(Noise): pass
+    @dataclass(frozen=True)
+    class Mine(MaskDistribution):
+        width: int
+        retain: float
+        @property
+        def covariance(self): return torch.eye(self.width, dtype=torch.float64)
+        def sample(self, count, generator, dtype=torch.float32): return torch.ones(count, self.width, dtype=dtype)
+    def masks(settings, width, block_size, retain, outputs, inputs): return Mine(width, retain)
+    """
+DATA = """
+    import torch
+    from repro.data.settings import LinearSettings
+    class Settings(LinearSettings): pass
+    def load(settings): return torch.eye(6), torch.eye(6)
+    """
+NETWORK = """
+    import torch
+    from repro.models.settings import DeepNetwork
+    class Settings(DeepNetwork): pass
+    class Net(torch.nn.Module):
+        def __init__(self, width, classes):
+            super().__init__()
+            self.body = torch.nn.Linear(784, width)
+            self.head = torch.nn.Linear(width, classes, bias=False)
+        def features(self, images): return self.body(images.flatten(1))
+    def build(settings, channels, classes, seed): return Net(settings.width, classes)
+    """
+EXPERIMENT = """
+    import pandas as pd
+    from repro.papers.structured_dropout.settings import LinearConfig as Config
+    from repro.pipeline.store import Result
+    def run(config, progress): return Result(pd.DataFrame({"cell": [0], "seed": [0]}))
+    def figures(record): return {}
+    """
+LINEAR = ["experiment=rank_collapse", "model.width=8", "dropout.p=0.5", "training.steps=3"]
+WITH_NOISE = [*LINEAR, "dropout.scheme=mine"]
+WITH_DATA = [*LINEAR, "~data", "+data.kind=mine"]
+WITH_NETWORK = ["experiment=last_layer_dropout", "~model", "+model.kind=mine", "+model.width=16"]
+PLACES = [
+    "experiment=dropblock_approximation",
+    "~model",
+    "+model.kind=mine",
+    "+model.width=16",
+    "options.places=[maps]",
+]
+ITSELF = [*LINEAR, "module=mine", "~options.spectra"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "module", "right", "wrong", "says"),
+    [
+        (WITH_NOISE, NOISE, "", "", ""),
+        (WITH_NOISE, NOISE, "def covariance", "def covarianse", "mine: its masks lack a part (Can't insta"),
+        (WITH_NOISE, NOISE, "torch.eye(self.width, d", "torch.ones(self.width, d", "of shape (8, 8), got (8,)"),
+        (WITH_NOISE, NOISE, "ones(count, self.w", "ones(self.w", "must have a sample(2, …) of shape (2, 8), got (8,)"),
+        (WITH_NOISE, NOISE, "return Mine(width, retain)", "return 3", "its masks must be a MaskDistribution, got int"),
+        (WITH_NOISE, NOISE, "frozen=True", "repr=False", "its masks must be a dataclass"),
+        (WITH_NOISE, NOISE, "retain, outputs, inputs", "retain", "mine.masks is called with 6 arguments: too many"),
+        (WITH_DATA, DATA, "", "", ""),
+        (WITH_DATA, DATA, "torch.eye(6), torch.eye(6)", "torch.eye(6)", "data.kind=mine: its load must return X (feat"),
+        (WITH_DATA, DATA, "torch.eye(6), t", "torch.eye(5), t", "got (5, 5) and (6, 6)"),
+        (WITH_DATA, DATA, "load(settings)", "load()", "mine.load is called with 1 arguments"),
+        (WITH_NETWORK, NETWORK, "", "", ""),
+        (WITH_NETWORK, NETWORK, "self.head =", "self.last =", "must be a Module with the last layer `head`"),
+        (WITH_NETWORK, NETWORK, "def features", "def features_of", "its network must have the method `features`"),
+        (WITH_NETWORK, NETWORK, "self.body(images.flatten(1))", "images.flatten(1)", "(2, 16) here; got (2, 784)"),
+        (WITH_NETWORK, NETWORK, ", bias=False", "", "must have a bias in `head` where model.head_bias is true"),
+        (WITH_NETWORK, NETWORK, "def build", "def built", "mine lacks the function build"),
+        (PLACES, NETWORK, "", "mine", "mine.build is called with 5 arguments: too many positional arguments"),
+        (ITSELF, EXPERIMENT, "", "", ""),
+        (ITSELF, EXPERIMENT, "run(config, progress)", "run(config)", "mine.run is called with 2 arguments"),
+        (ITSELF, EXPERIMENT, "figures(record)", "figures()", "mine.figures is called with 1 arguments"),
+        (ITSELF, EXPERIMENT, "return Result", "Result", "mine.run must return a Result, got NoneType"),
+    ],
+)  # fmt: skip
+def test_a_part_that_does_not_fit_is_one_line(typed, module, right, wrong, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    text = dedent(module).lstrip()
+    assert right in text
+    (tmp_path / "mine.py").write_text(text.replace(right, wrong) if right else text, encoding="utf-8")
+    try:
+        code = cli.run([*QUICK, *typed, "figures=false"])
+    finally:
+        sys.modules.pop("mine", None)
+    error = capsys.readouterr().err
+    if not says:  # right but for that
+        assert code == 0, error
+        return
+    assert code == 2, error
+    told = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert "Traceback" not in error
+    assert "mine" in told[0]
+    assert says in told[0]
+    assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "module", "place"),
+    [
+        (WITH_NOISE, NOISE, "return Mine(width, retain)"),
+        (WITH_DATA, DATA, "return torch.eye(6), torch.eye(6)"),
+        (WITH_NETWORK, NETWORK, "return self.body(images.flatten(1))"),
+        (ITSELF, EXPERIMENT, 'return Result(pd.DataFrame({"cell": [0], "seed": [0]}))'),
+    ],
+)
+def test_an_exception_in_their_code_shows_where(typed, module, place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    text = dedent(module).lstrip()
+    assert place in text
+    (tmp_path / "mine.py").write_text(text.replace(place, "return [].theirs"), encoding="utf-8")
+    try:
+        assert cli.run([*QUICK, *typed, "figures=false"]) == 1
+    finally:
+        sys.modules.pop("mine", None)
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "mine.py" in error
+    assert "return [].theirs" in error
