@@ -388,6 +388,10 @@ DATA = """
     class Settings(LinearSettings): pass
     def load(settings): return torch.eye(6), torch.eye(6)
     """
+IMAGES = """
+    from repro.data.settings import ImageSettings as Settings
+    def load(settings): return []
+    """
 NETWORK = """
     import torch
     from repro.models.settings import DeepNetwork
@@ -410,6 +414,7 @@ EXPERIMENT = """
 LINEAR = ["experiment=rank_collapse", "model.width=8", "dropout.p=0.5", "training.steps=3"]
 WITH_NOISE = [*LINEAR, "dropout.scheme=mine"]
 WITH_DATA = [*LINEAR, "~data", "+data.kind=mine"]
+WITH_IMAGES = ["experiment=last_layer_dropout", "data.kind=mine"]
 WITH_NETWORK = ["experiment=last_layer_dropout", "~model", "+model.kind=mine", "+model.width=16"]
 PLACES = [
     "experiment=dropblock_approximation",
@@ -435,6 +440,7 @@ ITSELF = [*LINEAR, "module=mine", "~options.spectra"]
         (WITH_DATA, DATA, "torch.eye(6), torch.eye(6)", "torch.eye(6)", "data.kind=mine: its load must return X (feat"),
         (WITH_DATA, DATA, "torch.eye(6), t", "torch.eye(5), t", "got (5, 5) and (6, 6)"),
         (WITH_DATA, DATA, "load(settings)", "load()", "mine.load is called with 1 arguments"),
+        (WITH_IMAGES, IMAGES, "", "mine", "data.kind=mine: its load must return two ImageSet"),
         (WITH_NETWORK, NETWORK, "", "", ""),
         (WITH_NETWORK, NETWORK, "self.head =", "self.last =", "must be a Module with the last layer `head`"),
         (WITH_NETWORK, NETWORK, "def features", "def features_of", "its network must have the method `features`"),
@@ -475,6 +481,7 @@ def test_a_part_that_does_not_fit_is_one_line(typed, module, right, wrong, says,
     [
         (WITH_NOISE, NOISE, "return Mine(width, retain)"),
         (WITH_DATA, DATA, "return torch.eye(6), torch.eye(6)"),
+        (WITH_IMAGES, IMAGES, "return []"),
         (WITH_NETWORK, NETWORK, "return self.body(images.flatten(1))"),
         (ITSELF, EXPERIMENT, 'return Result(pd.DataFrame({"cell": [0], "seed": [0]}))'),
     ],
