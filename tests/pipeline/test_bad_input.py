@@ -73,7 +73,7 @@ COMMAND_LINE = {
     ),
     "wrong data": (
         [*LINEAR, "data=cifar10"],
-        "data.kind=cifar10: rank_collapse takes data=correlated, digit_halves, synthetic",
+        "data.kind=cifar10: rank_collapse takes data=arrays, correlated, digit_halves, synthetic",
     ),
     "wrong model": ([*LINEAR, "model=resnet20"], "model.kind=resnet20: rank_collapse takes model=linear"),
     "wrong training": ([*LINEAR, "training=network"], "training.kind=network: rank_collapse takes training=sgd"),

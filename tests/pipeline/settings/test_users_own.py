@@ -389,7 +389,8 @@ DATA = """
     def load(settings): return torch.eye(6), torch.eye(6)
     """
 IMAGES = """
-    from repro.data.settings import ImageSettings as Settings
+    from repro.data.settings import ImageSettings
+    class Settings(ImageSettings): pass
     def load(settings): return []
     """
 NETWORK = """
@@ -440,7 +441,8 @@ ITSELF = [*LINEAR, "module=mine", "~options.spectra"]
         (WITH_DATA, DATA, "torch.eye(6), torch.eye(6)", "torch.eye(6)", "data.kind=mine: its load must return X (feat"),
         (WITH_DATA, DATA, "torch.eye(6), t", "torch.eye(5), t", "got (5, 5) and (6, 6)"),
         (WITH_DATA, DATA, "load(settings)", "load()", "mine.load is called with 1 arguments"),
-        (WITH_IMAGES, IMAGES, "", "mine", "data.kind=mine: its load must return two ImageSet"),
+        (WITH_IMAGES, IMAGES, "class Settings(ImageSettings): pass", "Settings = ImageSettings", "mine lacks Settings"),
+        (WITH_IMAGES, IMAGES, "return []", "return {}", "data.kind=mine: its load must return two ImageSet"),
         (WITH_NETWORK, NETWORK, "", "", ""),
         (WITH_NETWORK, NETWORK, "self.head =", "self.last =", "must be a Module with the last layer `head`"),
         (WITH_NETWORK, NETWORK, "def features", "def features_of", "its network must have the method `features`"),

@@ -104,8 +104,11 @@ def find(group: str, name: object) -> type[Section] | None:
     """The settings of a kind: one of ours, or of the module that `name` is the path of."""
     if not isinstance(name, str) or not name:
         return None
-    settings = ours(group).get(name) or getattr(module_named(name), "Settings", None)
-    return settings if isinstance(settings, type) and issubclass(settings, Section) else None
+    if (kind := ours(group).get(name)) is not None:
+        return kind
+    settings = getattr(module_named(name), "Settings", None)
+    own = isinstance(settings, type) and issubclass(settings, Section) and settings.__module__ == name
+    return settings if own else None
 
 
 def unknown(name: object, allowed: Sequence[str]) -> str:
@@ -113,7 +116,9 @@ def unknown(name: object, allowed: Sequence[str]) -> str:
     why = ""
     if isinstance(name, str) and not (why := nearest(name, list(allowed))):
         there = module_named(name) is not None
-        why = f"; the Python module {name} lacks Settings" if there else f"; no Python module is named {name}"
+        why = (
+            f"; the Python module {name} lacks Settings of its own" if there else f"; no Python module is named {name}"
+        )
     return f"must be one of {', '.join(allowed)}{why}"
 
 
