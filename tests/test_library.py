@@ -51,6 +51,11 @@ assert X.shape[1] == Y.shape[1] == 5000
 """
 
 
+def test_what_the_readme_shows_is_what_is_tried():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"```python{code}```" in page for code in (LAYERS, THEORY))
+
+
 def without(modules, code):
     hidden = f"import sys\nfor name in {modules!r}: sys.modules[name] = None\n"
     return subprocess.run([sys.executable, "-c", hidden + code], capture_output=True, text=True, timeout=100)
