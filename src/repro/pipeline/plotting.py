@@ -333,6 +333,12 @@ def band(axes: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, color: str) 
     axes.fill_between(np.asarray(x), lower, mean + std, color=color, alpha=0.18, linewidth=0)
 
 
+def numbered(axes: Axes, label: str) -> None:
+    """An x-axis of numbers that count something: ticks at whole ones."""
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+
+
 def mark(axis: Axis, values: ArrayLike) -> None:
     """Ticks at these values, at as many of them as there is room for when the figure is saved."""
     axis.set_major_locator(FixedLocator(np.unique(values).tolist()))

@@ -21,7 +21,7 @@ TITLES = {
 }
 
 SYMBOLS = {"p": "p", "retain": r"\theta"}
-RATES = {"p": "$p$ (retain probability of a layer of one block)", "retain": r"retain probability $\theta$"}
+RATES = {"p": "retain probability $p$ ($d = r$)", "retain": r"retain probability $\theta$"}
 
 # Singular values of a network below this fraction of its largest are not worth a point.
 VISIBLE = 0.01

@@ -98,7 +98,7 @@ def _spectra(record: Record) -> Figure:
                 axis.plot(shown, arrays["closed_form"][rows.cell.iloc[0]][: len(shown)], color=color)
             axis.plot(shown, values.mean(0), marker=marker, color=color, **MEASURED)
             plotting.band(axis, shown, values.mean(0), values.std(0), color)
-        axis.set(xlabel="index $i$")
+        plotting.numbered(axis, "index $i$")
     plotting.label_rows(axes.values(), r"$\sigma_i(WX)\ /\ \sigma_1(Y)$")
     key = plotting.Key()
     key.series((rf"SGD, $\theta = {theta:g}$" for theta in chosen), markerfacecolor="white")

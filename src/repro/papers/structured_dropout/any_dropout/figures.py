@@ -27,7 +27,7 @@ def _covariances(record: Record) -> Figure:
     for key, axis in axes.items():
         matrix = record.arrays[_name(of(cells, key))]
         image = axis.imshow(matrix / matrix.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
-        axis.set(xlabel="unit $j$")
+        plotting.numbered(axis, "unit $j$")
         axis.grid(False)
     plotting.label_rows(axes.values(), "unit $i$")
     label = rf"$\bar C_{{ij}}\, /\, \max \bar C$ at ${SYMBOLS[column]} = {middle:g}$"

@@ -63,7 +63,7 @@ def _spectra(record: Record) -> Figure:
     for key, axis in axes.items():
         mine = of(record.cells, key)
         spectrum(axis, record, [mine[mine[rate] == value] for value in labels])
-        axis.set(xlabel="index $i$")
+        plotting.numbered(axis, "index $i$")
     axis.set_ylim(bottom=0)
     plotting.label_rows(axes.values(), r"$\sigma_i(UV^\top X)\ /\ \sigma_1(Y)$")
     spectrum_key(figure, labels.values())

@@ -41,7 +41,8 @@ def _collapse(record: Record) -> Figure:
     for axis, value in zip(axes[1:], values, strict=True):
         mine = cells[cells[rate] == value]
         spectrum(axis, record, [of(mine, key) for key in names])
-        axis.set(title=labels[value], xlabel="index $i$")
+        axis.set(title=labels[value])
+        plotting.numbered(axis, "index $i$")
         axis.sharey(axes[1])
     shown = cells[cells[rate].isin(values)].cell.to_numpy()
     theory, measured = record.arrays["closed_form"][shown], record.arrays["singular_values"][shown]
@@ -57,7 +58,7 @@ def _objective(record: Record) -> Figure:
     figure, (axis,) = plotting.panels(1)
     names = plotting.some(series(record), figure)
     _against_rate(axis, record, names, "objective", "closed_form")
-    axis.set_ylabel(r"deterministic objective $/\ \|Y\|_2^2$")
+    axis.set_ylabel(r"objective $/\ \|Y\|_2^2$")
     spectrum_key(figure, names.values())
     return say_what_has_no_closed_form(figure, record)
 
