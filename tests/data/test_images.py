@@ -23,6 +23,7 @@ def config(kind="mnist5k", **changes):
             "kind": kind, "root": None, "download": False, "subset": None, "imbalance": 1.0, "targets": "one_hot",
             "held_out": 0.2, "crop_padding": 0, "flip": False, "image_size": None, "seed": 0,
         }
+        | ({"background": "white"} if kind in ("image_folder", "parquet") else {})
         | changes
     )  # fmt: skip
 

@@ -19,7 +19,8 @@ SYNTHETIC = {
 
 
 def of(kind, **changes):
-    return ours("data")[kind](**IMAGES | {"kind": kind} | changes)
+    ground = {"background": "white"} if kind in ("image_folder", "parquet") else {}
+    return ours("data")[kind](**IMAGES | {"kind": kind} | ground | changes)
 
 
 def test_the_sources():

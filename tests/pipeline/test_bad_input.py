@@ -194,7 +194,7 @@ def mnist(shape=(60, 28, 28), labels=60, **options):
 
 DATA_FILES = {
     "no folder": (lambda: None, PARQUET, "data.root=files: there is no such folder"),
-    "an empty folder": (lambda: Path("files").mkdir(), PARQUET, "holds no train*.parquet"),
+    "an empty folder": (lambda: Path("files").mkdir(), PARQUET, "data.root=files: holds no Parquet files (train*.parq"),
     "a file for a folder": (lambda: file("files", "x"), PARQUET, "data.root=files: there is no such folder"),
     "text in Parquet": (lambda: file("files/train.parquet", "hello"), PARQUET, "cannot be read as parquet"),
     "an empty Parquet file": (lambda: file("files/train.parquet", ""), PARQUET, "cannot be read as parquet"),
@@ -205,7 +205,7 @@ DATA_FILES = {
     ),
     "no image column": (lambda: parquet(image=None, pixels=[0] * 60), PARQUET, "needs columns img or image"),
     "no label column": (lambda: parquet(label=None), PARQUET, "and label or fine_label; it has image"),
-    "no rows": (lambda: parquet(count=0, label=np.array([], np.int64)), PARQUET, "cannot be read as parquet"),
+    "no rows": (lambda: parquet(count=0, label=np.array([], np.int64)), PARQUET, "data.root=files: holds no rows"),
     "labels in words": (lambda: parquet(label=["cat", "dog"] * 30), PARQUET, "label must hold whole numbers"),
     "a label that is NaN": (
         lambda: parquet(label=[0.0, np.nan] * 30),
@@ -215,11 +215,11 @@ DATA_FILES = {
     "negative labels": (lambda: parquet(label=[-1, 0] * 30), PARQUET, "label -1: labels must be 0"),
     "labels beyond all classes": (lambda: parquet(label=[0, 10**9] * 30), PARQUET, "label 1000000000"),
     "a class without images": (lambda: parquet(label=[0, 2] * 30), PARQUET, "no training image is left of class 1"),
-    "images as text": (lambda: parquet(image=["x"] * 60), PARQUET, "with the image's bytes; row 0 does not"),
+    "images as text": (lambda: parquet(image=["x"] * 60), PARQUET, "row 0: holds no image's bytes, and x is not"),
     "an image missing": (
         lambda: parquet(image=[{"bytes": png(), "path": None}] * 59 + [{"bytes": None, "path": "x"}]),
         PARQUET,
-        "row 59 does not",
+        "row 59: holds no image's bytes, and x is not beside the file",
     ),
     "an image that is none": (
         lambda: parquet(image=[{"bytes": png(), "path": None}] * 9 + [{"bytes": b"no", "path": None}] * 51),
@@ -254,14 +254,14 @@ DATA_FILES = {
         "files/test/c: a class that files/train does not have; it has a, b",
     ),
     "no MNIST": (lambda: None, DIGITS, "data.root=files: holds no MNIST"),
-    "MNIST cut off": (lambda: mnist(cut=500), DIGITS, "holds no MNIST"),
+    "MNIST cut off": (lambda: mnist(cut=500), DIGITS, "files/MNIST/raw/train-images-idx3-ubyte: damaged or cut off"),
     "text for MNIST": (lambda: [mnist(), file("files/MNIST/raw/train-images-idx3-ubyte", "hello")], DIGITS, "damaged"),
     "digits of another size": (lambda: mnist((60, 20, 20)), DIGITS, "images must be 28 × 28, got (20, 20)"),
     "digits all black": (mnist, DIGITS, "the inputs X do not vary"),
     "MNIST cut off, in a network": (
         lambda: mnist(cut=500),
         [*DEEP, "data=mnist", "data.root=files"],
-        "data.root=files: holds no MNIST",
+        "files/MNIST/raw/train-images-idx3-ubyte: damaged or cut off",
     ),
     "no CIFAR": (lambda: None, [*DEEP, "data=cifar10", "data.root=files"], "holds no CIFAR10; data.download=true"),
     "CIFAR that is none": (
@@ -270,7 +270,7 @@ DATA_FILES = {
             for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta")
         ],
         [*DEEP, "data=cifar10", "data.root=files"],
-        "holds no CIFAR10",
+        "files/cifar-10-batches-py/data_batch_1: damaged or cut off, not CIFAR10's as published; remove it",
     ),
 }
 

@@ -1,12 +1,14 @@
 """Labelled images for deep networks: read once, kept as bytes on the training device, augmented there in batches."""
 
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
+from repro.data.report import Report
 from repro.data.settings import ImageSettings
 from repro.pipeline.settings import bound, implementation, ours
 from repro.pipeline.system.errors import UserError
@@ -29,8 +31,13 @@ class ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device))
 
 
-Read = tuple[ImageSet, ImageSet | None]
-"""What a source's `load` returns: the training set, and the test set if it has one of its own."""
+class Read(NamedTuple):
+    """What a source's `load` returns: the training set, the test set if it has one of its own, and of the user's files
+    what was read. A pair without the last will do."""
+
+    train: ImageSet
+    test: ImageSet | None
+    report: Report | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Images:
         targets: the target of each class, one a row, (classes, classes): one-hot, or centred on the training set.
         mean: of each channel of the training images, in bytes.
         std: likewise the standard deviation.
+        report: what was read of the user's files, for the record; empty where there are none.
     """
 
     train: ImageSet
@@ -50,6 +58,7 @@ class Images:
     targets: Float[Tensor, "classes classes"]
     mean: Float[Tensor, " channels"]
     std: Float[Tensor, " channels"]
+    report: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -57,15 +66,16 @@ class Images:
 
     def to(self, device: torch.device | str) -> "Images":
         targets, mean, std = (tensor.to(device) for tensor in (self.targets, self.mean, self.std))
-        return Images(self.train.to(device), self.test.to(device), targets, mean, std)
+        return Images(self.train.to(device), self.test.to(device), targets, mean, std, self.report)
 
     def normalized(self, images: UInt8[Tensor, "N c h w"]) -> Float[Tensor, "N c h w"]:
         """Bytes as float32 of mean 0 and variance 1 a channel over the training set."""
         return (images.float() - self.mean[:, None, None]) / self.std[:, None, None]
 
 
-def load(settings: ImageSettings) -> Images:
-    """The images that `settings` describe: read, split, thinned to their subset and imbalance.
+def load(settings: ImageSettings, say: Callable[[str], object] = lambda line: None) -> Images:
+    """The images that `settings` describe: read, split, thinned to their subset and imbalance. What was read of the
+    user's files is told to `say`, line by line.
 
     Raises:
         UserError: files that are not there or cannot be read, images of several shapes, labels that are no classes,
@@ -73,27 +83,40 @@ def load(settings: ImageSettings) -> Images:
     """
     try:
         found = bound(implementation(settings, "load"), settings)()
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # readers of damaged files stumble over them in as many ways as there are damages
         if settings.kind not in ours("data"):
             raise  # the user's own code, which shows where
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"data.root={settings.root}: cannot be read as {settings.kind} ({reason})") from error
-    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], ImageSet)):
+    if not (isinstance(found, tuple) and len(found) in (2, 3) and isinstance(found[0], ImageSet)):
         raise UserError(f"data.kind={settings.kind}: its load must return two ImageSet, the second for testing or None")
-    train, test = cast(Read, found)
+    train, test, report = Read(*found)
     _check(train, test)
+    sets = {"train": train} | ({"test": test} if test else {})
+    classes = 1 + max(int(part.labels.max()) for part in sets.values())
+    names = [*map(str, range(classes))]
+    if report is not None:
+        names = [*(report.names or names)]
+        classes = len(names)
+        report = report._replace(names=names, sizes={name: _counts(part, classes) for name, part in sets.items()})
     generator = torch.Generator().manual_seed(settings.seed)
     if test is None:
         train, test = held_out_split(train, settings.held_out, generator)
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
     if settings.imbalance > 1:
         train = train[long_tail(train.labels, classes, settings.imbalance, generator)]
     if settings.subset is not None:
         train = train[stratified(train.labels, classes, settings.subset, generator)]
-    if (empty := torch.bincount(train.labels, minlength=classes) == 0).any():
-        raise UserError(f"data: no training image is left of class {int(empty.nonzero()[0])}")
+    if 0 in (left := _counts(train, classes)):
+        number = left.index(0)
+        name = f", {names[number]}" if names[number] != str(number) else ""
+        raise UserError(f"data: no training image is left of class {number}{name}")
+    if report is not None:
+        lacking = [name for name, count in zip(names, _counts(test, classes), strict=True) if not count]
+        report = report._replace(used=(len(train), len(test)), not_in_test=lacking)
+        for line in (f"data.root={settings.root}: read as {settings.kind}", *report.lines()):
+            say(line)
     targets = torch.eye(classes)
     if settings.targets == "centred":
         targets = targets - torch.bincount(train.labels, minlength=classes) / len(train)
@@ -103,11 +126,20 @@ def load(settings: ImageSettings) -> Images:
     share = counts / counts.sum(1, keepdim=True)
     mean = share @ levels
     std = (share @ levels.square() - mean.square()).clamp_min(1e-12).sqrt()
-    return Images(train, test, targets, mean.float(), std.float())
+    return Images(train, test, targets, mean.float(), std.float(), report.plain() if report else {})
+
+
+def _counts(part: ImageSet, classes: int) -> list[int]:
+    """The images of each class."""
+    counts: list[int] = torch.bincount(part.labels, minlength=classes).tolist()
+    return counts
 
 
 def _check(train: ImageSet, test: ImageSet | None) -> None:
     parts = [part for part in (train, test) if part is not None]
+    for part in parts:
+        if len(part.images) != len(part):
+            raise UserError(f"data: there are {len(part.images)} images and {len(part)} labels")
     if any(len(part) == 0 for part in parts):
         raise UserError(f"data: there are {len(train)} training images and {len(test or ())} test images")
     shapes = {tuple(part.images.shape[1:]) for part in parts}

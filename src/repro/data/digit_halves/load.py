@@ -30,9 +30,11 @@ def mnist(root: str | None) -> UInt8[Tensor, "N 28 28"]:
         content = np.fromfile(file, np.uint8)
         _, *shape = content[:16].view(">u4").tolist()  # what it holds, and its three dimensions
         found = torch.from_numpy(content[16:].reshape(shape))
+    except FileNotFoundError as error:
+        what = f"data.root={root}: holds no MNIST (MNIST/raw/{file.name})"
+        raise UserError(f"{what}; data.source=mnist5k needs no files") from error
     except (OSError, ValueError) as error:
-        reason = "" if isinstance(error, FileNotFoundError) else f", or damaged ones ({error})"
-        what = f"data.root={root}: holds no MNIST (MNIST/raw/{file.name}){reason}"
+        what = f"{file}: damaged or cut off, or cannot be read ({error})"
         raise UserError(f"{what}; data.source=mnist5k needs no files") from error
     if found.shape[1:] != (28, 28):
         raise UserError(f"data.root={root}: images must be 28 × 28, got {tuple(found.shape[1:])}")

@@ -1,29 +1,26 @@
-"""The user's own images: folders of pictures, parquet files, or arrays in an npz."""
+"""The user's own images: folders of pictures, or parquet files."""
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import model_validator
 
 from repro.data.content import content_of
 from repro.data.settings import ImageSettings
-from repro.pipeline.system.errors import UserError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp"}
+from repro.pipeline.settings import implementation
 
 
 class Settings(ImageSettings):
-    """`image_folder`: a folder for each class, or train/ and test/ with a folder for each class in both.
+    """`image_folder`: a folder for each class, or in train/ and test/ (val/, …) a folder for each class.
 
-    `parquet`: files as dataset hubs serve them, train*.parquet and test*.parquet, with image bytes and label.
+    `parquet`: files as dataset hubs serve them, the split in the file's name or its folder's, with image and label.
 
-    `image_arrays`: one npz with the arrays `images`, N × channels × height × width, bytes or numbers in [0, 1], and
-    `labels`, N whole numbers from 0; `test_images` and `test_labels` too, where there is a test split.
+    `background` is what transparent pixels are put on.
     """
 
-    kind: Literal["image_folder", "parquet", "image_arrays"]
+    kind: Literal["image_folder", "parquet"]
+    background: Literal["white", "black"]
 
     @property
     def resizes(self) -> bool:
@@ -31,23 +28,11 @@ class Settings(ImageSettings):
 
     @cached_property
     def content(self) -> dict[str, str]:
-        root = Path(self.root or "")
-        if self.kind == "image_arrays":
-            try:
-                with root.open("rb") as opened:
-                    return {"root": hashlib.file_digest(opened, "sha256").hexdigest()}
-            except OSError as error:
-                raise UserError(f"data.root={root}: {error.strerror or error}") from None
-        if self.kind == "parquet":
-            return {"root": content_of("data.root", root, root.rglob("*.parquet"))}
-        splits = [root / "train", root / "test"] if (root / "train").is_dir() else [root]
-        classes = [folder for split in splits for folder in split.glob("*") if folder.is_dir()]
-        pictures = (file for folder in classes for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
-        return {"root": content_of("data.root", root, pictures, classes)}
+        files = cast(list[Path], implementation(self, "used")(self))
+        return {"root": content_of("data.root", Path(self.root or ""), files)}
 
     @model_validator(mode="after")
     def _root_is_there(self) -> "Settings":
         if self.root is None:
-            what = "npz with the arrays images and labels" if self.kind == "image_arrays" else "folder of the images"
-            raise ValueError(f"data.root=null: data={self.kind} needs the {what}")
+            raise ValueError(f"data.root=null: data={self.kind} needs the folder of the images")
         return self

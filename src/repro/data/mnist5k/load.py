@@ -8,7 +8,7 @@ from repro.data.mnist5k import Settings
 
 
 def load(settings: Settings) -> Read:
-    return mnist5k(), None
+    return Read(mnist5k(), None)
 
 
 def mnist5k() -> ImageSet:

@@ -50,6 +50,7 @@ class Result:
     - `curves`: one row per logged step and cell, with the columns `cell` and `step`; may be empty.
     - `arrays`: named arrays (no object arrays).
     - `headline`: the few numbers that are printed at the end.
+    - `data`: what was read of the user's files, for `summary.json`.
 
     Raises a ValueError where tables and arrays do not have that form.
     """
@@ -58,6 +59,7 @@ class Result:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     headline: dict[str, float] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "cell" not in self.cells or not self.cells["cell"].is_unique:

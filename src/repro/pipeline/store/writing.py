@@ -47,6 +47,7 @@ def write(
         # JSON has no NaN and no infinity
         "headline": {key: float(value) if math.isfinite(value) else None for key, value in result.headline.items()},
         "seeds": stored.get("seed"),
+        **({"data": result.data} if result.data else {}),
         "durations": {key: round(float(value), 3) for key, value in durations.items()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(),

@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 from torch import nn
 
-from repro.data.images import load
+from repro.data.images import Images, load
 from repro.dropout import DropBlock, MaskDistribution, OverlappingDropBlock
 from repro.dropout.layers import DropBlock2d
 from repro.dropout.original_dropblock import OriginalDropBlock2d
@@ -19,7 +19,10 @@ from repro.theory import retain_probability
 
 
 def run(config: Config, progress: Progress) -> Result:
-    images = {seed: load(config.data.model_copy(update={"seed": config.data.seed + seed})) for seed in config.seed}
+    images: dict[int, Images] = {}
+    for seed in config.seed:  # the first tells what was read
+        data = config.data.model_copy(update={"seed": config.data.seed + seed})
+        images[seed] = load(data) if images else load(data, progress.say)
     jobs, rows = [], []
     for seed, (place, scheme, size, retain) in product(config.seed, grid(config)):
         masks, maps = None, None
@@ -40,7 +43,7 @@ def run(config: Config, progress: Progress) -> Result:
     table = pd.DataFrame(rows).rename_axis("cell").reset_index()
     final = networks.final(curves)
     table = table.assign(**{column: final[column] for column in final})
-    return Result(table, curves, {}, _headline(table))
+    return Result(table, curves, {}, _headline(table), images[config.seed[0]].report)
 
 
 def grid(config: Config) -> list[tuple[str, str, int, float]]:

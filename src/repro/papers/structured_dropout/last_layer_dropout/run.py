@@ -24,7 +24,7 @@ FORWARD_MASKS = 64
 
 
 def run(config: Config, progress: Progress) -> Result:
-    images = load(config.data)
+    images = load(config.data, progress.say)
     masks, table = cells_of(config)
     lengths = {int(n): config.training.model_copy(update={"epochs": int(n)}) for n in table.epochs.unique()}
     jobs = [
@@ -63,7 +63,7 @@ def run(config: Config, progress: Progress) -> Result:
         "apportioned": apportioned,
         "block_norms": trained["block_norms"],
     }
-    return Result(table, curves, arrays, _headline(table, curves))
+    return Result(table, curves, arrays, _headline(table, curves), images.report)
 
 
 def cells_of(config: Config) -> tuple[list[MaskDistribution | None], pd.DataFrame]:
