@@ -94,7 +94,7 @@ def load(settings: ImageSettings, say: Callable[[str], object] = lambda line: No
         raise UserError(f"data.kind={settings.kind}: its load must return two ImageSet, the second for testing or None")
     train, test, report = Read(*found)
     _check(train, test)
-    sets = {"train": train} | ({"test": test} if test else {})
+    sets = {"train": train} | ({report.tested if report else "test": test} if test else {})
     classes = 1 + max(int(part.labels.max()) for part in sets.values())
     names = [*map(str, range(classes))]
     if report is not None:
@@ -137,9 +137,6 @@ def _counts(part: ImageSet, classes: int) -> list[int]:
 
 def _check(train: ImageSet, test: ImageSet | None) -> None:
     parts = [part for part in (train, test) if part is not None]
-    for part in parts:
-        if len(part.images) != len(part):
-            raise UserError(f"data: there are {len(part.images)} images and {len(part)} labels")
     if any(len(part) == 0 for part in parts):
         raise UserError(f"data: there are {len(train)} training images and {len(test or ())} test images")
     shapes = {tuple(part.images.shape[1:]) for part in parts}

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 SHOWN = 20  # classes that are told; the record has all
+TESTED = "tested on"  # the use of at most one split
 
 
 class Split(NamedTuple):
@@ -31,6 +32,11 @@ class Report(NamedTuple):
     sizes: Mapping[str, Sequence[int]] = {}
     used: tuple[int, int] = (0, 0)
     not_in_test: Sequence[str] = ()
+
+    @property
+    def tested(self) -> str:
+        """The split that is tested on."""
+        return next((name for name, split in self.splits.items() if split.use == TESTED), "test")
 
     def plain(self) -> dict[str, object]:
         """For JSON."""

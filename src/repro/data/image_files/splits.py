@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from repro.data.report import TESTED
 from repro.pipeline.system.errors import UserError
 
 # Those of Hugging Face's `datasets`; here also in capitals, and with an ending (testset).
@@ -70,7 +71,7 @@ def uses(root: Path, splits: Iterable[str]) -> tuple[str | None, dict[str, str]]
     if "train" not in splits:
         raise UserError(f"data.root={root}: holds {' and '.join(splits)}, and nothing to train on")
     test = next((split for split in ("test", "validation") if split in splits), None)
-    of = {"train": "trained on", test: "tested on"} if test else {"train": "trained on and, held out, tested on"}
+    of = {"train": "trained on", test: TESTED} if test else {"train": "trained on and, held out, tested on"}
     return test, {split: of.get(split, f"not used, because there is a {test} set") for split in splits}
 
 

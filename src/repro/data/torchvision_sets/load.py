@@ -24,6 +24,9 @@ def load(settings: Settings) -> Read:
             _name_what_is_wrong(reader, Path(root), settings.download, error)
             raise
         images = torch.as_tensor(found.data)
+        if len(images) != len(found.targets):
+            counts = f"{len(images)} images and {len(found.targets)} labels"
+            raise UserError(f"data.root={root}: {reader.__name__} holds {counts}")
         images = images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else images[:, None]
         return ImageSet(images, torch.as_tensor(found.targets, dtype=torch.int64))
 
