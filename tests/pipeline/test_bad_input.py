@@ -236,6 +236,21 @@ DATA_FILES = {
         PARQUET,
         "must have one shape, got (3, 8, 8) and (3, 9, 9)",
     ),
+    "a shard missing": (
+        lambda: parquet("files/train-00000-of-00002.parquet"),
+        PARQUET,
+        "files/train-00000-of-00002.parquet: 1 of 2 shards not there: number 1, counted from 0",
+    ),
+    "a Git LFS pointer for a shard": (
+        lambda: file("files/train.parquet", "version https://git-lfs.github.com/spec/v1\n"),
+        PARQUET,
+        "files/train.parquet: a Git LFS pointer in place of the shard",
+    ),
+    "a file of no split beside others": (
+        lambda: [parquet(), parquet("files/extra.parquet")],
+        PARQUET,
+        "files/extra.parquet: does not say of which split it is",
+    ),
     "no class folder": (lambda: Path("files").mkdir(), FOLDER, "holds no folder for each class"),
     "class folders without images": (lambda: Path("files/a").mkdir(parents=True), FOLDER, "holds no images"),
     "a text file for an image": (
@@ -252,6 +267,11 @@ DATA_FILES = {
         lambda: images("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png"),
         FOLDER,
         "files/test/c: a class that files/train does not have; it has a, b",
+    ),
+    "two validation sets": (
+        lambda: images(*(f"{split}/{name}/1.png" for split in ("train", "val", "dev") for name in ("a", "b"))),
+        FOLDER,
+        "data.root=files: dev and val are both of the validation set; leave one",
     ),
     "no MNIST": (lambda: None, DIGITS, "data.root=files: holds no MNIST"),
     "MNIST cut off": (lambda: mnist(cut=500), DIGITS, "files/MNIST/raw/train-images-idx3-ubyte: damaged or cut off"),

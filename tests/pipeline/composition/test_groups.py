@@ -4,6 +4,7 @@ import json
 import re
 from functools import cache
 
+import pandas as pd
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -53,6 +54,11 @@ def test_every_option_takes_effect_or_is_refused_by_the_names_of_those_that_do(e
     taken, refused = [], {}
     for name in ("X.npy", "images.npz"):
         (tmp_path / name).touch()
+    if group == "data":  # what is there is looked at
+        for name in ("ant", "bee"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "0.png").write_bytes(b"")
+        pd.DataFrame({"image": [b""], "label": [0]}).to_parquet(tmp_path / "train.parquet")
     for option in GROUPS[group]:
         try:
             keys = FILES.get(option, {})

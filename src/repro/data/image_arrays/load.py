@@ -18,7 +18,7 @@ def load(settings: Settings) -> Read:
         _of_arrays(root, name, found[f"{name}images"], found[f"{name}labels"])
         for name in ("", "test_")[: len(found) // 2]
     ]
-    return Read(*splits, *[None][len(splits) - 1 :])
+    return Read(splits[0], splits[1] if len(splits) > 1 else None)
 
 
 def _of_arrays(root: str | None, name: str, images: np.ndarray, labels: np.ndarray) -> ImageSet:
