@@ -77,7 +77,7 @@ def test_such_classes_within_splits(pictures, read, reds):
         ([*within("train"), "cat/0.png"], "{root}/cat: does not say of which split it is"),
         ([*within("train", "test"), "0.png"], "{root}/0.png: does not say of which split it is; move it there, or"),
         (within("train", "val", "dev"), "val are both of the validation set; leave one"),
-        (within("val", "test"), "data.root={root}: holds test and validation, and nothing to train on"),
+        (within("val", "test"), "data.root={root}: holds validation and test, and nothing to train on"),
         (within("train_val", "test"), "{root}/train_val: says train and validation; which of them is it?"),
         (within("A", "B"), "data.root={root}: A and B both hold folders ant, bee; call them train, validation or test"),
         (within("data"), "one class alone, data; is data.root={root}/data meant?"),

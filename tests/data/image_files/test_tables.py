@@ -74,6 +74,7 @@ def test_files_that_say_nothing_are_held_out_from(table, read, reds):
         (["train-00000-of-00002.parquet"], "train-00000-of-00002.parquet: 1 of 2 shards not there: number 1, counted"),
         (["train-00001-of-00003.parquet"], "2 of 3 shards not there: number 0, 2, counted from 0"),
         (["train/0000.parquet", "train/0002.parquet"], "1 of 3 shards not there: number 1, counted from 0"),
+        (["train-1-of-3.parquet", "train-3-of-3.parquet"], "1 of 3 shards not there: number 2, counted from 1"),
         (["train.parquet", "test-00001-of-00002.parquet"], "test-00001-of-00002.parquet: 1 of 2 shards not there"),
         (
             ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
@@ -95,10 +96,12 @@ def test_names_that_leave_something_open_are_refused(table, read, tmp_path, path
 def test_shards_that_are_all_there_and_files_by_year(table, read, reds):
     for n in range(3):
         table(f"train-0000{n}-of-00003.parquet", first=10 * n, count=2)
+    for n in (1, 2):
+        table(f"test/part-{n}-of-2.parquet", first=30 + n, count=1)
     for year in (2015, 2018):
         table(f"test/{year}.parquet", first=year - 1900, count=1)
     images, _ = read("parquet")
-    assert (reds(images.train), reds(images.test)) == ([0, 1, 10, 11, 20, 21], [115, 118])
+    assert (reds(images.train), reds(images.test)) == ([0, 1, 10, 11, 20, 21], [31, 32, 115, 118])
 
 
 def test_a_pointer_of_git_lfs_is_called_that(table, read, tmp_path):

@@ -37,7 +37,7 @@ def find(root: Path) -> Source:
         train=partial(list, sets["train"]),
         test=partial(list, sets[test]) if test else None,
         names=tuple(names),
-        splits={split: Split(of[split], {str(places[split]): len(paths)}) for split, paths in inside.items()},
+        splits={split: Split(use, {str(places[split]): len(inside[split])}) for split, use in of.items()},
         not_read=by_suffix(path for path in files if path.suffix.lower() not in SUFFIXES),
     )
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from repro.data.report import TESTED
@@ -62,12 +62,12 @@ def below(root: Path) -> tuple[list[Path], list[Path]]:
     return folders, files
 
 
-def uses(root: Path, splits: Iterable[str]) -> tuple[str | None, dict[str, str]]:
+def uses(root: Path, splits: Collection[str]) -> tuple[str | None, dict[str, str]]:
     """The split that is tested on, None where there is none, and of each split what it is used for.
 
     A validation set tests where there is no test set, and is not used where there is one: nothing here is tuned on it.
     """
-    splits = [*splits]
+    splits = [split for split in WORDS if split in splits]
     if "train" not in splits:
         raise UserError(f"data.root={root}: holds {' and '.join(splits)}, and nothing to train on")
     test = next((split for split in ("test", "validation") if split in splits), None)

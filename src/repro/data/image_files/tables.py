@@ -49,8 +49,8 @@ def find(root: Path) -> Source:
         test=partial(_all, [tables[path] for path in sets[test]]) if test else None,
         names=first.names,
         splits={
-            split: Split(of[split], {str(path): tables[path].rows if path in tables else None for path in paths})
-            for split, paths in shards.items()
+            split: Split(use, {str(path): tables[path].rows if path in tables else None for path in shards[split]})
+            for split, use in of.items()
         },
         not_read=by_suffix(path for path in found if path.suffix.lower() not in SUFFIXES),
     )
@@ -100,8 +100,9 @@ def _whole(root: Path, paths: list[Path]) -> None:
         if double := [path for _, number, path in shards if numbers.count(number) > 1]:
             raise UserError(f"{root / double[0]} and {double[1].name}: the same shard twice; leave one")
         count = max(numbers) + 1 if total is None else total
-        if missing := sorted({*range(count)} - {*numbers}):
-            what = f"{len(missing)} of {count} shards not there: number {listed(missing)}, counted from 0"
+        first = int(count in numbers)  # some count from 1
+        if missing := sorted({*range(first, first + count)} - {*numbers}):
+            what = f"{len(missing)} of {count} shards not there: number {listed(missing)}, counted from {first}"
             raise UserError(f"{root / one}: {what}")
 
 
