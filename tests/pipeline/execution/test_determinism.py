@@ -31,7 +31,8 @@ NUMBERS = ("cells.parquet", "curves.parquet", "arrays.npz")
 def small(name):
     """An experiment's overrides at the smallest size that it takes."""
     for sizes in (LINEAR, DEEP, []):
-        overrides = [f"experiment={name}", "scale=smoke", "device=cpu", "tracking.mode=disabled", "figures=false", *sizes]
+        quick = ["scale=smoke", "device=cpu", "tracking.mode=disabled", "figures=false"]
+        overrides = [f"experiment={name}", *quick, *sizes]
         try:
             load(overrides)
         except UserError:
