@@ -68,6 +68,8 @@ def test_list_says_how_a_record_came_about(two, capsys):
     facts = ["smoke", "seed 1", "1 cells", f"{size:.1f} MB", two[0].summary["finished"]]
     assert lines[first].split("  ")[1:] == facts
     assert lines[first + 1 : first + 3] == ["    python make it seed=1", "    of an experiment that is not here"]
+    lines = command(capsys, "--config-dir", str(CONF), "list")[1]
+    assert lines[lines.index("    python make it seed=1") + 1] == "    not as it ships: seed=[1]"
 
 
 def test_list_says_what_is_not_as_it_ships(monkeypatch, tmp_path, capsys):

@@ -57,7 +57,8 @@ def command(description: str | None, arguments: list[str] | None = None) -> int:
             lines, code = list(prune(options.results, chosen, dry_run=options.dry_run)), 0
         else:
             ages = (options.newer, options.older)
-            lines, code = overview(options.results, options.experiment, ages, quiet=options.part == "verify")
+            quiet, extra = options.part == "verify", options.config_dir
+            lines, code = overview(options.results, options.experiment, ages, extra, quiet=quiet)
         print("\n".join(lines or ["nothing"]))
         return code
 
@@ -69,9 +70,10 @@ Ages = tuple[timedelta | None, timedelta | None]
 
 
 def overview(
-    results: Path, experiments: list[str], ages: Ages = (None, None), *, quiet: bool = False
+    results: Path, experiments: list[str], ages: Ages = (None, None), extra: Path | None = None, *, quiet: bool = False
 ) -> tuple[list[str], int]:
-    """What is said of each record, of damaged ones alone if `quiet`, and a sum; the number is 1 if one is damaged."""
+    """What is said of each record, of damaged ones alone if `quiet`, and a sum; the number is 1 if one is damaged. How
+    experiments ship stands in `conf/`, or in the user's folder `extra`."""
     lines, intact, damaged = [], 0, 0
     for place in _places(results):
         if experiments and place.name not in experiments:
@@ -83,11 +85,11 @@ def overview(
         record = Record(place.path)
         if _is_of(_age_of(record), ages):
             intact += 1
-            lines += [] if quiet else _about(record)
+            lines += [] if quiet else _about(record, extra)
     return [*lines, f"{intact} intact, {damaged} damaged"], int(damaged > 0)
 
 
-def _about(record: Record) -> Iterator[str]:
+def _about(record: Record, extra: Path | None) -> Iterator[str]:
     config, seeds = record.config, record.config.get("seed")
     size = sum(file.stat().st_size for file in record.path.rglob("*") if file.is_file())
     facts = [
@@ -100,24 +102,25 @@ def _about(record: Record) -> Iterator[str]:
     ]
     yield f"{record.path}  {'  '.join(facts)}"
     yield f"    {record.summary['command']}"
-    if (changes := _changes(record)) is None:
+    if (changes := _changes(record, extra)) is None:
         yield "    of an experiment that is not here"
     elif changes:
         yield f"    not as it ships: {', '.join(changes)}"
 
 
-def _changes(record: Record) -> list[str] | None:
+def _changes(record: Record, extra: Path | None) -> list[str] | None:
     """The settings of a record in which it is not its experiment as it ships at that scale and on that device; None
     where there is no such experiment."""
     config = record.config
     try:
-        shipped = load([f"experiment={record.experiment}", f"scale={config['scale']}"], elsewhere=True).plain()
+        shipped = load(
+            [f"experiment={record.experiment}", f"scale={config['scale']}"], extra=extra, elsewhere=True
+        ).plain()
     except UserError:
         return None
     there, here = _counting(shipped), _counting(config)
-    return [
-        f"{key}={here.get(key, _ABSENT)}" for key in sorted({*there, *here} - {"device"}) if _differ(key, there, here)
-    ]
+    changed = [key for key in sorted(here) if _differ(key, there, here)]
+    return [f"{key}={here[key]}" for key in changed if key != "device" and not key.startswith("data.content.")]
 
 
 def diff(one: Record, other: Record) -> list[str]:

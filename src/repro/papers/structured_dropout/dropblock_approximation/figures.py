@@ -4,7 +4,6 @@ from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from repro.papers.structured_dropout.dropblock_approximation import MARGIN, MEASURES, PLACES, SCHEMES, of_effect
 from repro.pipeline import plotting
@@ -54,8 +53,8 @@ def _curves(curves: pd.DataFrame, column: str, label: str) -> Figure:
     looks = plotting.styles(("disjoint", "original"))
     for (place, size, retain), axis in axes.items():
         rows = dropped[(dropped.place == place) & (dropped.block_size == size) & (dropped.retain == retain)]
-        axis.set(xlabel="epoch", yscale="log")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set(yscale="log")
+        plotting.numbered(axis, "epoch")
         for color, marker, scheme in [("0.5", "o", "none"), *looks]:
             mine = bare if scheme == "none" else plotting.surviving(rows[rows.scheme == scheme])
             mean = plotting.over_seeds(mine, "step", column)
