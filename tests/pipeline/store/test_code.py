@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -122,9 +123,14 @@ def ours(tmp_path, monkeypatch):
     return tmp_path / "repro"
 
 
-def computed_by(name):
+@cache
+def config(name):
+    return load([f"experiment={name}", "scale=smoke", "device=cpu"]).plain()
+
+
+def of_each():
     fresh()
-    return code.computed_by(load([f"experiment={name}", "scale=smoke", "device=cpu"]).plain())
+    return {name: code.computed_by(config(name)) for name in EXPERIMENTS}
 
 
 EXPERIMENTS = list(conf.experiments())
@@ -149,17 +155,18 @@ EXPERIMENTS = list(conf.experiments())
     ],
 )  # fmt: skip
 def test_of_ours_too(ours, file, old, new, of):
-    before = {name: computed_by(name) for name in EXPERIMENTS}
+    before = of_each()
     path = ours / file
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    assert {name for name in EXPERIMENTS if computed_by(name) != before[name]} == of
+    after = of_each()
+    assert {name for name in EXPERIMENTS if after[name] != before[name]} == of
 
 
 def test_every_definition_behind_a_run_is_found():
     """Names that the modules of an experiment take from another are defined there; else all of it would count."""
-    for name in EXPERIMENTS:
-        assert {module.rpartition(".")[2] for module in computed_by(name)} & {"figures", "claims", "plotting"} == set()
+    for modules in of_each().values():
+        assert {module.rpartition(".")[2] for module in modules} & {"figures", "claims", "plotting"} == set()
     assert Path(code._path("repro.dropout.dropblock.masks")).is_file()
     assert code._behind("repro.dropout", "DropBlock")[1] == [("repro.dropout.dropblock.masks", "DropBlock")]
