@@ -10,6 +10,10 @@ LAUNCHER ?=
 
 # Start-up is several times slower where no compiled modules may be kept.
 unexport PYTHONDONTWRITEBYTECODE
+# What a shell says of other Pythons, and of where packages go, does not matter here; which index to use does.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONPLATLIBDIR VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV PIP_NO_DEPS PIP_DRY_RUN PIP_REPORT
+unexport UV_PYTHON UV_SYSTEM_PYTHON UV_BREAK_SYSTEM_PACKAGES UV_PROJECT UV_PROJECT_ENVIRONMENT UV_WORKING_DIRECTORY
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -73,18 +77,25 @@ clean: ## remove .venv and caches; results stay
 EXTRAS := $(addprefix --extra ,run dev bench joblib submitit)
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-# A set-up that was cut short leaves .incomplete behind and is begun anew; so is one whose Python is gone.
+# A copied or moved checkout has the scripts and the code of the place that it was set up in: the stamp says which.
+ifneq ($(shell [ ! -e $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] || echo moved),)
+.PHONY: $(STAMP)
+endif
+
+# A set-up that was cut short leaves .incomplete behind and is begun anew; so is one whose Python is gone, or that was moved.
 $(STAMP): requirements.lock requirements-bootstrap.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; $(PYTHON) is not: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.x" >&2; exit 1; }
-	@if [ -e $(VENV)/.incomplete ] || ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	@if [ -e $(VENV)/.incomplete ] || { [ -e $@ ] && [ "$$(cat $@)" != "$$(pwd -P)" ]; } || ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	then rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && touch $(VENV)/.incomplete
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock -d $(VENV)/bootstrap
+	@PIP_CONFIG_FILE=/dev/null $(BIN)/python -m pip --isolated install --quiet --disable-pip-version-check --no-index \
+	  --find-links $(VENV)/bootstrap --require-hashes -r requirements-bootstrap.lock
 	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock requirements-bootstrap.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@rm -f $(VENV)/.incomplete $(RAY) && touch $@
+	@rm -rf $(VENV)/.incomplete $(VENV)/bootstrap $(RAY) && pwd -P > $@
 
 $(RAY): $(STAMP) requirements-ray.lock
 	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements-ray.lock
