@@ -24,6 +24,7 @@ CONF = ROOT / "tests" / "fixtures" / "conf"
 LINEAR = ["experiment=rank_collapse", "scale=smoke", "device=cpu"]
 DIGITS = ["experiment=rank_collapse_digits", "scale=smoke", "device=cpu", "data.source=mnist", "data.root=files"]
 DEEP = ["experiment=last_layer_dropout", "scale=smoke", "device=cpu", "data.subset=null", "data.imbalance=1.0"]
+BLOCKS = ["experiment=dropblock_approximation", "scale=smoke", "device=cpu"]
 PARQUET = [*DEEP, "data=parquet", "data.root=files"]
 FOLDER = [*DEEP, "data=image_folder", "data.root=files"]
 
@@ -80,10 +81,57 @@ COMMAND_LINE = {
     "unknown dtype": ([*LINEAR, "training.dtype=float16"], "must be one of float32, float64"),
     "unknown scale": ([*LINEAR, "scale=huge"], "scale=huge: must be one of auto, smoke, cpu, gpu"),
     "unknown device": ([*LINEAR, "device=tpu"], "device=tpu: must be one of auto, cpu, cuda"),
+    "Python's null": ([*LINEAR, "threads=None"], "threads=None: nothing is written null, as in threads=null"),
+    "Python's null where there is none": ([*LINEAR, "seed=None"], "seed=None: must be an integer; without it seed is"),
+    "Python's null for text": ([*LINEAR, "results=None"], "results=None: must be text; without it results is results"),
+    "Python's null for a team": ([*LINEAR, "tracking.entity=None"], "as in tracking.entity=null; without it tracking"),
+    "several of Python's nulls": ([*LINEAR, "threads=None", "seed=None"], "as in threads=null"),
+    "a key taken away": ([*LINEAR, "~threads"], "~threads: nothing is written null, as in threads=null"),
+    "a key taken away that must be": ([*LINEAR, "~seed"], "~seed: must be an integer; without it seed is [0]"),
+    "a key taken away, one of two": ([*LINEAR, "~dropout.p"], "~dropout.p: cannot be empty; without it dropout.p is"),
+    "a key taken away that is not there": ([*LINEAR, "~nonsense"], "~nonsense: unknown key nonsense"),
+    "no tracking": ([*LINEAR, "~tracking"], "tracking=null: tracking.mode=disabled tracks nothing"),
+    "null for tracking": ([*LINEAR, "tracking=null"], "tracking=null: tracking.mode=disabled tracks nothing"),
+    "off for tracking": ([*LINEAR, "tracking=off"], "tracking.mode=disabled tracks nothing"),
+    "a key that is there, added": ([*LINEAR, "+seed=1"], "+seed=1: seed is there already; seed=1 sets it"),
+    "a group's key, added": ([*LINEAR, "+training.steps=3"], "training.steps=3 sets it"),
+    "a carriage return": ([*LINEAR, "seed=1\r"], "seed=1\\r: \\r in it cannot be seen"),
+    "a no-break space": ([*LINEAR, "seed=1\u00a0"], "seed=1<U+00A0>: <U+00A0> in it cannot be seen"),
+    "a zero-width space": ([*LINEAR, "results=a\u200bb"], "results=a<U+200B>b: <U+200B> in it cannot be seen"),
+    "a byte order mark": (["\ufeffseed=1", *LINEAR], "<U+FEFF>seed=1: <U+FEFF> in it cannot be seen"),
+    "a tab in a number": ([*LINEAR, "seed=1\t2"], "seed=1\\t2: must be an integer"),
+    "a line's end in a flag": (["--multirun\r", *LINEAR], "--multirun\\r"),
+    "a space before =": ([*LINEAR, "seed =1"], "seed =1: no space before the =, as in seed=1"),
+    "a bracket in a path": ([*LINEAR, "results=a[b"], """text with such signs 'results="a[b"'"""),
+    "an = in a path": ([*LINEAR, "results=a=b"], """text with such signs 'results="a=b"'"""),
+    "a comma in a path": ([*LINEAR, "results=a,b"], """a comma within text 'results="a,b"'"""),
+    "Hydra's sub-folder": (
+        [*LINEAR, "-m", "hydra.sweep.subdir=x"],
+        "a record's folder is its experiment and fingerprint",
+    ),
+    "Hydra's folder of several, of one": ([*LINEAR, "hydra.sweep.dir=x"], "has no effect without -m; hydra.run.dir or"),
+    "Hydra's folder of one, of several": ([*LINEAR, "-m", "hydra.run.dir=x", "seed=1,2"], "has no effect with -m"),
+    "Hydra's folder and ours": ([*LINEAR, "hydra.run.dir=x", "results=y"], "hydra.run.dir and results are both given"),
+    "Hydra's working directory": ([*LINEAR, "hydra.job.chdir=true"], "a run stays in the folder of its command"),
+    "Hydra's search path": ([*LINEAR, "hydra.searchpath=[x]"], "--config-dir FOLDER adds one"),
+    "Hydra's sweeper": ([*LINEAR, "-m", "hydra/sweeper=optuna"], "-m key=value,value runs every combination"),
+    "Hydra's callbacks": ([*LINEAR, "+hydra.callbacks.x=1"], "what is to follow a run stands behind its command"),
+    "another of Hydra's settings": ([*LINEAR, "hydra.job.num=3"], "hydra.job.num=3: Hydra's own settings cannot be"),
+    "no such logging": ([*LINEAR, "hydra/job_logging=loud"], "hydra/job_logging"),
     "several without -m": ([*LINEAR, "seed=1,2"], "several values need -m"),
     "the second of several": ([*LINEAR, "-m", "seed=1,-2"], "seed=-2: must be at least 0"),
     "unknown tracking": ([*LINEAR, "tracking.mode=on"], "must be one of offline, online, disabled"),
     "no project": ([*LINEAR, "tracking.project="], "tracking.project"),
+    "a project as a path": (
+        [*LINEAR, "tracking.project=team/exp"],
+        "tracking.project=team/exp: must be 1 … 128 characters",
+    ),
+    "a project with a question": ([*LINEAR, "tracking.project=exp?"], "and none of / \\ # ? % :"),
+    "a project in per cent": ([*LINEAR, "tracking.project=10%"], "and none of / \\ # ? % :"),
+    "a project with a colon": ([*LINEAR, "tracking.project=a:b"], "tracking.project=a:b: must be 1"),
+    "a project too long": ([*LINEAR, f"tracking.project={'x' * 129}"], "must be 1 … 128 characters, for W&B"),
+    "a team as a path": ([*LINEAR, "tracking.entity=team/exp"], "tracking.entity=team/exp: must be 1"),
+    "a name too long": ([*LINEAR, f"name={'x' * 65}", "module=rank_collapse"], "must have at most 64 characters"),
     "no results folder": ([*LINEAR, "results="], "results"),
     "name that is a path": ([*LINEAR, "name=../x"], "module=../x: there is no Python module"),
     "name in capitals": (
@@ -97,6 +145,17 @@ COMMAND_LINE = {
     ),
     "missing variable": ([*LINEAR, "results=${oc.env:NO_SUCH_VARIABLE}"], "NO_SUCH_VARIABLE"),
     "even squares": (["experiment=dropblock_approximation", "options.map_block_size=4"], "must be odd"),
+    "squares above the maps": (
+        [*BLOCKS, "options.map_block_size=99"],
+        "map_block_size=99: must be at most 7, the",
+    ),
+    "squares above the last maps": ([*BLOCKS, "options.map_block_size=5"], "map_block_size=5: must be at most 4"),
+    "squares cannot drop so much": (
+        [*BLOCKS, "options.map_retain=0.01"],
+        "map_retain=0.01: must be at least 0.3",
+    ),
+    "a stage too many": ([*BLOCKS, "options.map_stages=[-4,-1]"], "map_stages=[-4,-1]: resnet8 has stages -3 … -1"),
+    "no stage": ([*BLOCKS, "options.map_stages=[]"], "options.map_stages=[]: must have at least 1 value"),
     "batch above the images": ([*DEEP, "data.subset=40"], "training.batch_size=50: must be at most 40"),
     "subset above the images": ([*DEEP, "data.subset=9999"], "data.subset=9999: must be at most 4000"),
     "subset below the classes": (
@@ -273,6 +332,11 @@ DATA_FILES = {
         FOLDER,
         "data.root=files: dev and val are both of the validation set; leave one",
     ),
+    "one image a batch that ends in one pixel": (
+        lambda: images("a/1.png", "b/1.png", "a/2.png", "b/2.png"),
+        [*FOLDER, "training.batch_size=1", "data.held_out=0.5", "data.image_size=8"],
+        "training.batch_size=1: must be at least 2: the last maps of an image are one pixel",
+    ),
     "no MNIST": (lambda: None, DIGITS, "data.root=files: holds no MNIST"),
     "MNIST cut off": (lambda: mnist(cut=500), DIGITS, "files/MNIST/raw/train-images-idx3-ubyte: damaged or cut off"),
     "text for MNIST": (lambda: [mnist(), file("files/MNIST/raw/train-images-idx3-ubyte", "hello")], DIGITS, "damaged"),
@@ -330,8 +394,13 @@ ENVIRONMENT = {
 }
 
 
+def last_of_each(arguments):
+    """The tables' common arguments give way to a case's own: a key given twice is a mistake of its own."""
+    return list({text.partition("=")[0] if "=" in text else text: text for text in arguments}.values())
+
+
 def line_of(arguments, capfd):
-    assert cli.run(arguments) == 2
+    assert cli.run(last_of_each(arguments)) == 2
     error = capfd.readouterr().err
     lines = [line for line in error.splitlines() if not line.startswith("warning: ")]
     assert len([line for line in lines if line.startswith("error: ")]) == 1, error

@@ -1,5 +1,6 @@
 """The command line: exit codes, one line for a mistake, and nothing left behind by one."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -49,9 +50,9 @@ MISTAKES = {
     "data=digit_halvs": "mnist5k, parquet, synthetic; did you mean digit_halves?",
     "dropuot=dropblock": "unknown key dropuot; did you mean dropout?",
     "data=3": "data=3: must be one of arrays, cifar10, cifar100, correlated, digit_halves",
-    "~dropout": "dropout.scheme: is not set",
-    "~data.kind": "data.kind: is not set",
-    "~seed": "seed: is not set",
+    "~dropout": "dropout=null: must be one of bernoulli",
+    "~data.kind": "~data.kind: must be one of cifar10",
+    "~seed": "~seed: must be an integer; without it seed is [0,1]",
     "dropout.block_size=banana": "dropout.block_size=banana: must be an integer",
     "dropout.block_size=[1,2.5]": "dropout.block_size=2.5: must be an integer",
     "dropout.block_size=5": "dropout.block_size=5: must divide model.width=48; allowed: 1, 2, 3, 4, 6, 8",
@@ -82,7 +83,7 @@ MISTAKES = {
     "module=nowhere": "module=nowhere: there is no Python module nowhere",
     "seed": "seed: not an override; an override is key=value",
     "seed=[1": "seed=[1: the value cannot be read",
-    "hydra.verbose=true": "Hydra's own settings cannot be changed here",
+    "hydra.job.num=3": "Hydra's own settings cannot be changed here",
     "--verbose": "--verbose; --help lists the flags",
     "--info=nothing": "argument --info/-i: invalid choice: 'nothing'",
     "--config-name=other": "--config-name is not supported here",
@@ -132,6 +133,78 @@ def test_multirun_runs_every_combination(capsys, tmp_path):
     assert len(list((tmp_path / "results/runs/tiny").glob("[!.]*"))) == 4
     assert "[4/4] experiment=tiny scale=smoke seed=2 options.factor=3" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["-m", "seed=0,1", "seed=2,3"], ["seed=0", "seed=1"], ["seed=0", "+seed=1"], ["seed=0", "++seed=1"],
+        ["~seed", "seed=1"], ["scale=smoke", "scale=cpu"], ["dropout=bernoulli", "dropout=gaussian"],
+        ["hydra/launcher=joblib", "hydra/launcher=ray"], ["seed=0", "seed=1", "--cfg", "job"],
+        ["seed=0", "seed=1", "--help"],
+    ],
+)  # fmt: skip
+def test_a_key_with_two_values_is_refused(typed, capsys, tmp_path):
+    assert run(*TINY, *typed) == 2
+    printed = capsys.readouterr()
+    assert is_one_line(printed.err)
+    assert " is given twice, " in printed.err
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_with_the_same_value_twice_is_no_mistake(tmp_path):
+    assert run(*TINY, "seed=1", "seed=1") == 0
+
+
+@pytest.mark.parametrize("typed", [["seed=1,1,2,1"], ["seed=1,2", "options.factor=3,3.0"], ["seed=1,[1],2"]])
+def test_the_same_configuration_runs_and_is_shown_once(typed, capsys, tmp_path):
+    assert run(*TINY, "scale=smoke", "force=true", "-m", *typed) == 0
+    assert len(list((tmp_path / "results/runs/tiny").glob("[!.]*"))) == 2
+    printed = capsys.readouterr().out
+    assert printed.count("[1/2] ") == printed.count("[2/2] ") == 1
+    assert printed.count(": done in ") == 2
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_an_empty_variable_is_unset(name, monkeypatch):
+    monkeypatch.setenv(name, " ")
+    assert run(*TINY, "--cfg", "job") == 0
+    assert name not in os.environ
+
+
+@pytest.fixture
+def _as_before():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+
+
+@pytest.mark.usefixtures("_as_before")
+@pytest.mark.parametrize(
+    ("typed", "level", "file"),
+    [
+        (["hydra.verbose=true"], logging.DEBUG, False),
+        (["hydra/job_logging=stdout"], logging.INFO, False),
+        (["hydra/job_logging=default"], logging.INFO, True),
+        (["hydra/job_logging=stdout", "hydra.job_logging.root.level=ERROR"], logging.ERROR, False),
+    ],
+)
+def test_hydras_logging_is_that_of_this_process(typed, level, file, capsys, tmp_path):
+    assert run(*TINY, "scale=smoke", *typed) == 0
+    assert logging.getLogger().level == level
+    assert (tmp_path / "results/logs/run.log").exists() == file
+    capsys.readouterr()
+    assert run(*TINY, "scale=smoke", *typed) == 0
+    assert "cached in" in capsys.readouterr().out  # the same run
+
+
+@pytest.mark.parametrize("typed", [["hydra.run.dir=x"], ["-m", "hydra.sweep.dir=x", "seed=1,2"]])
+def test_hydras_folder_is_that_of_the_results(typed, tmp_path):
+    assert run(*TINY, "scale=smoke", *typed) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert len(list((tmp_path / "x/runs/tiny").glob("[!.]*"))) == (2 if "-m" in typed else 1)
 
 
 def test_multirun_checks_every_job_before_the_first(capsys, tmp_path):

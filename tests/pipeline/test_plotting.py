@@ -241,3 +241,16 @@ def test_a_readers_style(tmp_path):
         plotting.check(Look(style=str(path)))
     with pytest.raises(UserError, match="must be a Matplotlib style file"):
         plotting.check(Look(style="no_such_style"))
+
+
+def test_a_matplotlibrc_changes_nothing(tmp_path):
+    (tmp_path / "matplotlibrc").write_text(
+        "axes.facecolor: red\nfont.serif: Impact\naxes.labelweight: bold\nlines.marker: x\n"
+    )
+    with plotting.style():
+        ours = dict(mpl.rcParams)
+    with mpl.rc_context(fname=tmp_path / "matplotlibrc"):
+        assert mpl.rcParams["axes.facecolor"] == "red"
+        with plotting.style():
+            assert dict(mpl.rcParams) == ours
+        assert mpl.rcParams["axes.facecolor"] == "red"  # the caller's own

@@ -20,6 +20,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
 from repro.pipeline.composition import conf, help
+from repro.pipeline.composition.typed import once
 from repro.pipeline.system import signals
 from repro.pipeline.system.errors import Misfortune, UserError, disk_is_full, say
 
@@ -54,8 +55,10 @@ def guarded(work: Callable[[], int | None]) -> int:
 
 def _check_environment() -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        value = os.environ.get(name, "1")
-        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", value.strip()):
+        value = os.environ.get(name, "").strip(" ")
+        if not value:
+            os.environ.pop(name, None)
+        elif not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", value):
             raise UserError(f"{name}={value} in the environment: must be a whole number of at least 1")
     try:
         os.getcwd()
@@ -76,6 +79,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         args = parser.parse_intermixed_args(arguments)
     except argparse.ArgumentError as error:
         refuse(str(error))
+    args.overrides = once(args.overrides)
     args.extra = with_modules_of(Path(args.config_dir)) if args.config_dir else None
     return args
 

@@ -102,7 +102,9 @@ def style(look: Look | None = None) -> Iterator[None]:
     mpl.use("Agg")
     token = _LOOK.set(look)
     try:
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context():
+            mpl.rcdefaults()  # whatever a matplotlibrc of the user's says
+            mpl.rcParams.update(_STYLE)
             if look.style:
                 style_sheets.use(look.style)
             if look.font:

@@ -1,5 +1,7 @@
 """The deep experiments at a size that takes seconds: their tables, their figures, and what they refuse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from repro.pipeline.execution import runner
 from repro.pipeline.experiment import Experiment
 from repro.pipeline.store import Run
 from repro.pipeline.system.errors import UserError
+from repro.pipeline.system.progress import Progress
 
 BOTH = "dropout.block_size=[1,8]"
 QUICK = ["scale=smoke", "tracking.mode=disabled", "training.epochs=2", "training.learning_rate=0.1"]
@@ -124,18 +127,24 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch):
     expected = executed(whole)
     train, calls = networks._train, []
 
-    def interrupted(job, threads, advance):
+    def interrupted(job, *arguments):
         calls.append(job)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return train(job, threads, advance)
+        return train(job, *arguments)
 
     monkeypatch.setattr(networks, "_train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         executed(cut)
     assert len(list((tmp_path / "cut" / "checkpoints").glob("*/*.pt"))) == 2
     monkeypatch.setattr(networks, "_train", train)
+    told = []
+    monkeypatch.setattr(Progress, "log", lambda progress, rows: told.extend(rows))
     resumed = executed(cut)
+    assert len(told) == len({(row["cell"], row["step"]) for row in told})  # those of the checkpoints as well, once
+    assert {(row["cell"], row["step"]): row["train_loss"] for row in told if row["step"]} == {
+        (row.cell, row.step): row.train_loss for row in expected.curves.itertuples() if row.step
+    }
     assert resumed.curves.equals(expected.curves)
     assert resumed.cells.equals(expected.cells)
     for name, array in expected.arrays.items():
@@ -229,7 +238,12 @@ def test_networks_side_by_side_are_those_one_after_another():
     masks, _ = cells_of(one)
     jobs = [networks.Job(networks.task(one, images, 0, mask), "cpu", 1, 64, forward_masks=2) for mask in masks[:3]]
     done = []
-    beside = networks._side_by_side(jobs, 2, 1, done.append)
+    jobs = [replace(job, number=n) for n, job in enumerate(jobs)]
+    told = []
+    beside = networks._side_by_side(jobs, 2, 1, done.append, told.append)
+    for n, trained in enumerate(beside):
+        rows = [row for number, row in told if number == n]
+        assert pd.DataFrame(rows).equals(pd.DataFrame(trained.rows))
     for job, trained in zip(jobs, beside, strict=True):
         alone = networks._train(job, 1, lambda images: None)
         assert pd.DataFrame(trained.rows).equals(pd.DataFrame(alone.rows))

@@ -327,9 +327,9 @@ def test_networks_that_diverge(monkeypatch, capfd, top_lines, name, which):
     train = networks._train
     jobs = []
 
-    def diverging(job, threads, advance):
+    def diverging(job, *arguments):
         jobs.append(job)
-        trained = train(job, threads, advance)
+        trained = train(job, *arguments)
         return broken(trained) if which == "all" or len(jobs) == 2 else trained
 
     monkeypatch.setattr(networks, "_train", diverging)

@@ -294,7 +294,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("typed", "says"), MISTAKES.items())
 def test_a_mistake_is_one_line(typed, says, capsys, tmp_path):
-    assert run(*TINY, "hydra/launcher=joblib", typed) == 2
+    chosen = [] if typed.startswith("hydra/launcher=") else ["hydra/launcher=joblib"]
+    assert run(*TINY, *chosen, typed) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1

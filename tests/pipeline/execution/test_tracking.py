@@ -18,8 +18,11 @@ import wandb
 from matplotlib.figure import Figure
 from wandb.proto import wandb_internal_pb2
 
-from repro.pipeline.execution import tracking
-from repro.pipeline.settings import Tracking
+from repro.pipeline.execution import runner, tracking
+from repro.pipeline.settings import Tracking, load
+from repro.pipeline.store import Run
+from repro.pipeline.store.records import records
+from repro.pipeline.system.errors import UserError
 
 CONFIG: dict[str, Any] = {
     "name": "rank_collapse",
@@ -27,11 +30,25 @@ CONFIG: dict[str, Any] = {
     "dropout": {"scheme": "dropblock", "block_size": [1, 4], "p": [0.5, 0.8], "retain": None},
 }
 
+STARTED = (
+    "import os, sys; from types import SimpleNamespace as S; import pandas as pd\n"
+    "from repro.pipeline.execution import tracking\n"
+    "T = S(mode='offline', project='p', entity=None)\n"
+    "with tracking.start(T, 'results', name='n', fingerprint='0', config={}, group='g', tags=[]) as run:\n"
+)
+"""The beginning of a script in which a run is tracked."""
+
 
 def start(directory: Path, mode: str = "offline", **more: Any) -> Any:
-    options = dict(name="a run", config=CONFIG, group="rank_collapse", tags=["cpu", "smoke"], directory=directory)
+    options = dict(
+        name="a run",
+        fingerprint="f" * 16,
+        config=CONFIG,
+        group="rank_collapse",
+        tags=["cpu", "smoke"],
+    )
     settings = Tracking.model_validate({"mode": mode, "project": "structured-dropout", "entity": None})
-    return tracking.start(settings, **(options | more))  # type: ignore[arg-type]
+    return tracking.start(settings, directory, **(options | more))  # type: ignore[arg-type]
 
 
 def cells() -> pd.DataFrame:
@@ -128,7 +145,7 @@ def test_everything_arrives(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert (logged.name, logged.group, logged.tags) == ("a run", "rank_collapse", ["cpu", "smoke"])
     assert logged.project == "structured-dropout"
     assert logged.exit_code == 0
-    steps = {row["_step"]: row for row in logged.history if "theory/block_size=1 p=0.5" in row}
+    steps = {row["step"]: row for row in logged.history if "theory/block_size=1 p=0.5" in row}
     assert list(steps) == [0, 10, 20]
     # cells 6 and 7 are the two seeds of r = 4, p = 0.8
     assert steps[10]["objective/block_size=4 p=0.8"] == 660.0
@@ -141,15 +158,111 @@ def test_everything_arrives(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/**/*.png"))) == 1
 
 
+def told(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return frame.to_dict("records")  # type: ignore[return-value]
+
+
+def points(logged: SimpleNamespace) -> list[tuple[str, int, float]]:
+    """Every point of every curve, in the order in which they were logged."""
+    rows = [row for row in logged.history if "step" in row]
+    return [(key, row["step"], value) for row in rows for key, value in row.items() if "/" in key]
+
+
+def test_every_point_arrives_once_and_when_all_seeds_have_it(tmp_path: Path) -> None:
+    table, rows = cells(), curves()
+    with start(tmp_path) as run:
+        run.watch(told(table[["cell", "scheme", "block_size", "p", "retain", "seed"]]))
+        run.see(told(rows[rows.cell == 0]))  # of one seed alone: nothing yet
+        run.see(told(rows[(rows.cell == 1) & (rows.step < 20)]))
+        run.see(told(rows[rows.cell.isin([6, 7])]))
+        run.log_curves(table, rows)
+    found = points(only_run(tmp_path))
+    label = "objective/block_size=1 p=0.5"
+    assert [(key, step, value) for key, step, value in found[:4] if key == label] == [
+        (label, 0, 50.0),
+        (label, 10, 60.0),
+    ]
+    assert len(found) == len({(key, step) for key, step, _ in found}) == 2 * 4 * 3
+    whole = {
+        (key, step): v for step, row in tracking.mean_curves(table, rows, CONFIG).items() for key, v in row.items()
+    }
+    assert {(key, step): value for key, step, value in found} == pytest.approx(whole)
+
+
+LIVE = {
+    "dropblock_objective": [],
+    "rank_collapse": ["dropout.block_size=[1,4]", "dropout.p=[0.5,0.8]"],
+    "any_dropout": [],
+    "global_minimum": ["options.solve=false", "options.width_needed=null"],
+    "deep_linear_regularizer": [],
+    "last_layer_dropout": ["seed=[0,1]", "data.subset=150", "options.monte_carlo_masks=64", "threads=1"],
+    "dropblock_approximation": ["data.subset=150", "threads=1", "seed=[0,1]"],
+}
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_what_is_seen_along_the_way_are_the_curves_of_the_record(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the curves are shown early, under the names and with the values of the end."""
+    logged: list[dict[str, float]] = []
+    fake = SimpleNamespace(
+        define_metric=lambda *a, **k: None,
+        log=logged.append,
+        dir="x/files",
+        summary={},
+        finish=lambda **k: None,
+        url="",
+    )
+    monkeypatch.setattr(wandb, "init", lambda **options: fake)
+    monkeypatch.setattr(tracking.Run, "log_curves", lambda run, cells, curves: logged.append({"end": 1.0}))
+    typed = [f"experiment={name}", "scale=smoke", "device=cpu", "figures=false", f"results={tmp_path}", *LIVE[name]]
+    run = Run(load(typed))
+    runner.execute(run, quiet=True)
+    (record,) = records(name, tmp_path)
+    assert logged.index({"end": 1.0}) == len(logged) - 1
+    seen = {(key, int(row["step"])): v for row in logged[:-1] for key, v in row.items() if key != "step"}
+    rows = tracking.mean_curves(record.cells, record.curves, record.config)
+    assert seen == pytest.approx({(key, step): v for step, row in rows.items() for key, v in row.items()})
+
+
+def test_an_unfinished_run_gives_way_to_its_successor(tmp_path: Path) -> None:
+    code = STARTED.replace("'0'", "'1' * 16") + "    run.begin(); os._exit(9)\n"
+    for killed in (1, 2):  # the second in the place of the first
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, timeout=100)
+        assert len(list(tmp_path.glob("results/wandb/offline-run-*"))) == 1, killed
+    with start(tmp_path / "results", fingerprint="2" * 16) as run:
+        run.begin()
+    assert len(list(tmp_path.glob("results/wandb/offline-run-*"))) == 2  # another run is none of its business
+    for _ in range(2):  # one that has ended stays, as where force=true runs it again
+        with start(tmp_path / "results", fingerprint="1" * 16) as run:
+            run.begin()
+    ids = [read(log).config["fingerprint"][0] for log in tmp_path.glob("results/wandb/offline-run-*/*.wandb")]
+    assert sorted(ids) == ["1", "1", "2"]
+    assert not list(tmp_path.rglob(tracking.UNFINISHED))
+
+
+@pytest.mark.parametrize("place", ["wandb", "home/.config/wandb"])
+def test_a_settings_file_of_wandbs_changes_nothing(place: str, tmp_path: Path) -> None:
+    code = STARTED + "    run.summary({'a': 1.0})\n"
+    (tmp_path / place).mkdir(parents=True)
+    theirs = "[default]\nmode = disabled\nproject = theirs\nentity = them\nrun_group = x\nrun_notes = y\nrun_id = z\n"
+    (tmp_path / place / "settings").write_text(theirs)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "XDG_"))}
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=kept | {"HOME": str(tmp_path / "home")}, check=True, timeout=100
+    )
+    [log] = tmp_path.glob("results/wandb/offline-run-*/*.wandb")
+    logged = read(log)
+    assert (logged.project, logged.group, logged.summary["a"]) == ("p", "g", 1.0)
+    [run] = [record.run for record in transactions(log) if record.HasField("run")]
+    assert (run.entity, run.notes) == ("", "")
+
+
 def test_nothing_is_written_elsewhere(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    code = (
-        "import pandas as pd; from types import SimpleNamespace as S; from repro.pipeline.execution import tracking\n"
-        "T = S(mode='offline', project='p', entity=None)\n"
-        "with tracking.start(T, name='n', config={}, group='g', tags=[], directory='results') as run:\n"
-        "    run.log_curves(pd.DataFrame({'cell': [0]}), pd.DataFrame())\n"
-    )
+    code = STARTED + "    run.log_curves(pd.DataFrame({'cell': [0]}), pd.DataFrame())\n"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "XDG_"))}
     # what a user's shell may hold must change nothing
     environment |= {
@@ -188,8 +301,13 @@ def test_a_failed_run_shows_as_failed(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_shows_as_failed(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), start(tmp_path):
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with start(tmp_path) as run:
+            run.begin()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert only_run(tmp_path).exit_code == 1
 
 
@@ -207,7 +325,7 @@ for number in range(4):
         continue
     time.sleep(begin - time.time())
     config = {"number": number}
-    with tracking.start(T, name="n", config=config, group="g", tags=[], directory="results") as run:
+    with tracking.start(T, name="n", fingerprint="0", config=config, group="g", tags=[], directory="results") as run:
         run.summary({"square": float(number**2)})
     wandb.teardown()  # os._exit skips what Python does at its end
     os._exit(0)
@@ -269,8 +387,14 @@ def test_a_failure_does_not_hide_the_runs_own(
 ) -> None:
     broken = Broken("finish")
     monkeypatch.setattr(wandb, "init", lambda **options: broken)
-    with pytest.raises(ZeroDivisionError), start(tmp_path):
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with start(tmp_path) as run:
+            run.begin()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert broken.exit_code == 1
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -290,8 +414,8 @@ def test_a_start_that_fails_is_one_line(
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results").write_text("a file in the way")
-    with start(tmp_path / "results"):
-        pass
+    with start(tmp_path / "results") as run:
+        run.begin()
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -327,13 +451,21 @@ def test_online_without_credentials_goes_on_offline(
 
 def test_disabled_does_not_import_wandb() -> None:
     code = (
-        "import sys; from types import SimpleNamespace as S; from repro.pipeline.execution import tracking\n"
-        "T = S(mode='disabled', project='p', entity=None)\n"
-        "with tracking.start(T, name='n', config={}, group='g', tags=[], directory='results') as run:\n"
-        "    run.summary({'a': 1.0}); run.log_figures({'a': 'b'})\n"
+        STARTED.replace("offline", "disabled") + "    run.summary({'a': 1.0}); run.log_figures({'a': 'b'})\n"
         "sys.exit('wandb' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_that_nothing_trained_in_is_none_of_wandbs(tmp_path: Path) -> None:
+    def mistaken() -> None:
+        with start(tmp_path) as run:
+            run.watch(told(cells()))
+            raise UserError("damaged")
+
+    with pytest.raises(UserError):
+        mistaken()
+    assert not list(tmp_path.iterdir())
 
 
 # labels

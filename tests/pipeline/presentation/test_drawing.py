@@ -173,3 +173,17 @@ def test_what_figures_cannot_show_is_said_before_a_run(monkeypatch, capfd):
     monkeypatch.setattr(tiny.Config, "drawn", property(lambda self: (20, 24)))
     execute("force=true")
     assert "will not show" not in capfd.readouterr().out  # control
+
+
+def test_records_of_another_scale_are_pointed_to(capsys):
+    theirs = ["--config-dir", str(CONF), "experiment=tiny"]
+    assert cli.run([*theirs, "scale=smoke", "figures=false"]) == 0
+    wanted = "tiny: recorded at scale=smoke; to see them: this command with scale=smoke, or make … SCALE=smoke\n"
+    for script in (commands.figures, commands.report, commands.compare):
+        capsys.readouterr()
+        cli.over_all(script, "", [*theirs, "scale=cpu"])
+        assert capsys.readouterr().err.endswith(wanted), script
+        cli.over_all(script, "", [*theirs, "scale=cpu", "options.factor=7"])  # that is nowhere
+        assert "recorded at" not in capsys.readouterr().err
+        cli.over_all(script, "", [*theirs, "scale=smoke"])
+        assert "recorded at" not in capsys.readouterr().err

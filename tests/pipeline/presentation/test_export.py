@@ -73,7 +73,7 @@ MISTAKES = {
     "table=cells experiment=demo block_size=[1": "block_size=[1: the value cannot be read",
     "table=cells experiment=demo columns=rank,ronk": "columns=rank,ronk: there is no ronk; there are: fingerprint",
     "table=cells experiment=demo out=t.pdf": "out=t.pdf: must end in .csv, .md, .tex, or in none for all three",
-    "table=cells experiment=demo out=results/runs.csv/x.csv out=b": "out=b: out takes one value, once",
+    "table=cells experiment=demo out=results/runs.csv/x.csv out=b": "out=b: out is given twice",
     "table=cells demo": "demo: not an override; an override is key=value",
     "scale=big": "scale=big: must be one of auto",
 }

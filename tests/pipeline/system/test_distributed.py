@@ -15,6 +15,7 @@ from repro.pipeline.store import Run
 from repro.pipeline.store.identity import fingerprint
 from repro.pipeline.system import distributed
 from repro.pipeline.system.errors import UserError
+from repro.training.network.loop import fabric_of
 
 RUN = str(Path(__file__).parents[3] / "scripts" / "run.py")
 DEEP = [
@@ -89,10 +90,83 @@ def test_processes_and_configuration_must_agree(monkeypatch):
     distributed.check(4, 1)  # spawned here
     with pytest.raises(UserError, match="several nodes need torchrun or SLURM"):
         distributed.check(2, 2)
-    monkeypatch.setattr(distributed, "started", lambda: (0, 4))
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
     distributed.check(2, 2)
-    with pytest.raises(UserError, match="must be 4, the processes that run"):
+    with pytest.raises(
+        UserError, match=r"^torchrun has started 4 processes, and training.devices=2 on 1 machine takes"
+    ):
         distributed.check(2, 1)
+
+
+SRUN = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_ID": "4"}
+
+
+def test_what_srun_has_started_is_said(tmp_path):
+    """No traceback of Lightning's, which wants --ntasks-per-node, whatever the name of the job."""
+    for more, typed, says in (
+        (
+            {},
+            [],
+            "srun (SLURM_NTASKS=2) has started 2 processes, and training.devices=1 on 1 machine takes 1: start as",
+        ),
+        (
+            {"SLURM_NTASKS_PER_NODE": "2"},
+            ["training.nodes=2"],
+            "training.devices=1: must be 2, as SLURM_NTASKS_PER_NODE",
+        ),
+        ({"SLURM_NNODES": "2"}, ["training.devices=2"], "training.nodes=1: must be 2, as SLURM_NNODES says"),
+    ):
+        done = begun(sys.executable, RUN, *DEEP, *typed, **SRUN, **more)
+        output, _ = done.communicate(timeout=100)
+        assert (done.returncode, "Traceback" in output) == (2, False), output
+        assert says in output
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_variables_that_srun_leaves_out_are_no_obstacle(monkeypatch):
+    for name, value in {**SRUN, "SLURM_JOB_NAME": "bash", "SLURM_NODEID": "0", "SLURM_LOCALID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("SLURM_NTASKS_PER_NODE", "SLURM_NNODES"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    distributed.check(2, 1)
+    assert (os.environ["SLURM_NTASKS_PER_NODE"], os.environ["SLURM_NNODES"]) == ("2", "1")
+    assert fabric_of(load([*DEEP, "training.devices=2"]).training, "cpu").world_size == 2
+
+
+@pytest.mark.parametrize("name", ["SLURM_NTASKS", "SLURM_PROCID"])
+def test_variables_that_are_left_over_start_nothing(name):
+    for value in ("", "x"):
+        assert distributed.started({**SRUN, name: value}) is None
+    assert distributed.started({"SLURM_NTASKS": "2"}) is None
+
+
+def test_processes_here_take_a_free_port(monkeypatch):
+    with socket.socket() as taken, socket.socket() as other:
+        taken.bind(("", 0))
+        taken.listen()
+        other.bind(("", 0))
+        free = str(other.getsockname()[1])
+        other.close()
+        left = {"MASTER_ADDR": "10.255.255.1", "LOCAL_RANK": "1", "NODE_RANK": "1", "WORLD_SIZE": "7"}
+        for name, value in left.items():
+            monkeypatch.setenv(name, value)
+        for port, kept in ((str(taken.getsockname()[1]), None), ("", None), ("x", None), ("99999", None), (free, free)):
+            monkeypatch.setenv("MASTER_PORT", port)
+            distributed.on_this_machine()
+            assert os.environ.get("MASTER_PORT") == kept
+        assert not set(left) & set(os.environ)
+
+
+def test_a_run_on_two_devices_where_the_port_is_taken():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        finished(begun(sys.executable, RUN, *DEEP, "training.devices=2", MASTER_PORT=port, MASTER_ADDR="10.255.255.1"))
+    (record,) = records.records("last_layer_dropout")
+    assert record.config["training"]["devices"] == 2
 
 
 def test_a_record_of_one_node_keeps_its_fingerprint():

@@ -65,7 +65,8 @@ def train(
     the CPU.
     """
     plan, trained = engine.Schedule.of(config.training), []
-    with progress.phase("SGD", total=plan.steps * len(grid)) as bar:
+    cells = pd.concat([group.table for group in grid]).to_dict("records")
+    with progress.watched(cells), progress.phase("SGD", total=plan.steps * len(grid)) as bar:
         for group in grid:
             weights = engine.train(
                 problem.placed(config.device, config.training.dtype),

@@ -141,9 +141,11 @@ def _both_trainings(
                 "remeasured": again.cpu().numpy(),
             }
         )
+        progress.log(rows[step].to_dict("records"))
 
     def measure_descent(step: int, U: Tensor, V: Tensor) -> None:
         rows[step]["deterministic_training"] = deterministic_objective(cells, U, V, data).cpu().numpy()
+        progress.log(rows[step][["cell", "step", "deterministic_training"]].to_dict("records"))
 
     for deterministic, name, look in ((False, "SGD", measure), (True, "deterministic descent", measure_descent)):
         with progress.phase(f"{title}: {name}", total=plan.steps) as bar:

@@ -180,6 +180,7 @@ def _train(
                 }
             )
         )
+        progress.log(rows[-1].to_dict("records"))
 
     with progress.phase("SGD", total=plan.steps) as bar:
         U, V = train(

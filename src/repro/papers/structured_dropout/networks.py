@@ -1,44 +1,49 @@
 """What the deep experiments share: networks trained side by side, each measured along its training."""
 
-import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite, nan
-from multiprocessing.connection import wait as wait_for
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 from lightning_fabric import Fabric
+from torch.distributed import DistNetworkError
 
 from repro.data.images import Images
 from repro.dropout.distribution import MaskDistribution
 from repro.dropout.layers import FeatureDropout
 from repro.models.resnet.build import MapDropout
 from repro.papers.structured_dropout.settings import DeepConfig
+from repro.pipeline.composition.wording import first_line
 from repro.pipeline.settings import bound, implementation
 from repro.pipeline.store import Piece, Run
 from repro.pipeline.system import distributed, threads
 from repro.pipeline.system.errors import UserError
 from repro.pipeline.system.progress import Progress
-from repro.pipeline.system.signals import children_ignore_ctrl_c
 from repro.training.monte_carlo import monte_carlo
 from repro.training.network import measurement
-from repro.training.network.loop import Row, Task, fabric_of, fit
+from repro.training.network.loop import Row, Task, check, fabric_of, fit
 from repro.training.network.measurement import Network
 from repro.training.network.shares import shares
+from repro.training.network.side_by_side import crossing, side_by_side
 from repro.training.sweep.noise import Cell, noise_of
 
 Advance = Callable[[int], object]
-POLL = 0.2  # seconds between two looks at what the processes have done
+Told = tuple[int, Row]
+Tell = Callable[[Told], object]
+"""Takes a network's number and one of its rows, as soon as it is there."""
+
+
+def _nowhere(what: object) -> None:
+    pass
+
+
 ARRAYS = ("singular_values", "block_norms")
 
 
@@ -53,6 +58,7 @@ class Job:
         monte_carlo_masks: that each measurement of the stochastic objective averages over.
         forward_masks: draws of dropout in the forward pass once training is over.
         measurements: along training; None for one after every epoch.
+        number: its cell.
     """
 
     task: Task
@@ -61,6 +67,7 @@ class Job:
     monte_carlo_masks: int
     forward_masks: int = 0
     measurements: int | None = None
+    number: int = 0
 
 
 class Trained(NamedTuple):
@@ -98,15 +105,13 @@ def train_all(jobs: Sequence[Job], config: DeepConfig, progress: Progress) -> Pi
         the `block_norms` ‖U_i g_i(X)‖_F, filled up with NaN.
 
     Raises:
-        UserError: batches larger than the training set; a user's network without the parts that are trained.
+        UserError: batches that do not do, see `check`; a user's network without the parts that are trained.
     """
-    count, batch = len(jobs[0].task.images.train), config.training.batch_size
-    if batch > count:
-        raise UserError(f"training.batch_size={batch}: must be at most {count}, the training images")
     measurement.check(jobs[0].task.build, config.model, jobs[0].task.images)
+    check(jobs[0].task)
     run = Run(config)
     jobs = [
-        replace(job, task=replace(job.task, checkpoint=run.checkpoints / f"{number}.pt", code=run.code))
+        replace(job, task=replace(job.task, checkpoint=run.checkpoints / f"{number}.pt", code=run.code), number=number)
         for number, job in enumerate(jobs)
     ]
 
@@ -132,42 +137,49 @@ def _train_some(jobs: Sequence[Job], first: int, folder: Path, config: DeepConfi
             done += images
             bar.advance(images)
 
+        def tell(told: Told) -> None:
+            progress.log([_numbered(*told)])
+
         if processes == 1:
-            trained = [_train(job, cores, advance) for job in jobs]
+            trained = [_train(job, cores, advance, tell) for job in jobs]
         else:
-            trained = _side_by_side(jobs, processes, cores, advance)
+            trained = _side_by_side(jobs, processes, cores, advance, tell)
     rate = done / (time.monotonic() - started)
     progress.say(f"{rate:,.0f} images/s on {processes} × {cores} threads, {config.device}")
-    rows: list[Row] = []
+    rows: list[dict[str, object]] = []
     for number, network in enumerate(trained, first):
-        rows += [{"cell": number, "step": int(row["epoch"])} | row for row in network.rows]
+        rows += [_numbered(number, row) for row in network.rows]
         if network.rows and not isfinite(network.rows[-1]["deterministic"]):  # other processes than the first have none
             progress.say(f"network {number} diverged, and was stopped after epoch {network.rows[-1]['epoch']:.0f}")
-    table = pd.DataFrame(rows).drop(columns="epoch", errors="ignore")
-    return Piece(table, {name: _padded([getattr(network, name) for network in trained]) for name in ARRAYS})
+    return Piece(
+        pd.DataFrame(rows), {name: _padded([getattr(network, name) for network in trained]) for name in ARRAYS}
+    )
+
+
+def _numbered(number: int, row: Row) -> dict[str, object]:
+    return {"cell": number, "step": int(row["epoch"])} | {key: row[key] for key in row if key != "epoch"}
 
 
 def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([np.pad(row, (0, max(map(len, rows)) - len(row)), constant_values=nan) for row in rows])
 
 
-def _train(job: Job, cores: int, advance: Advance) -> Trained:
+def _train(job: Job, cores: int, advance: Advance, tell: Tell = _nowhere) -> Trained:
     fabric = fabric_of(job.task.training, job.device)
-    with threads.torch_threads(cores):
-        # A progress bar cannot cross into spawned processes; a partial because `launch` walks through arguments
-        # and rebuilds the dataclasses among them.
-        here = fabric.world_size == 1 or distributed.started() is not None
-        advance = advance if here else _nowhere
-        return fabric.launch(partial(_train_here, job=job, advance=advance))
+    with threads.torch_threads(cores), ExitStack() as stack:
+        if fabric.world_size > 1 and distributed.started() is None:  # a progress bar cannot cross into its processes
+            advance, tell = _nowhere, stack.enter_context(crossing(tell))
+        # a partial because `launch` walks through arguments and rebuilds the dataclasses among them
+        try:
+            return fabric.launch(partial(_train_here, job=job, advance=advance, tell=tell))
+        except DistNetworkError as error:  # of processes that others have started
+            port = f"MASTER_PORT={os.environ.get('MASTER_PORT')} on {os.environ.get('MASTER_ADDR')}"
+            raise UserError(f"{port}: the processes do not find each other there ({first_line(error)})") from None
 
 
-def _nowhere(images: int) -> None:
-    pass
-
-
-def _train_here(fabric: Fabric, job: Job, advance: Advance) -> Trained:
+def _train_here(fabric: Fabric, job: Job, advance: Advance, tell: Tell) -> Trained:
     measure = Measurement(job, str(fabric.device))
-    rows = fit(fabric, job.task, measure, advance)
+    rows = fit(fabric, job.task, measure, advance, lambda row: tell((job.number, row)))
     if rows and "deterministic" not in rows[-1]:  # it diverged between two measurements
         rows[-1] |= measure.diverged(len(measure.singular_values))
     return Trained(rows, measure.singular_values, measure.block_norms)
@@ -239,59 +251,11 @@ class Measurement:
         return dict.fromkeys((*names, "train_accuracy", "test_accuracy", "test_error"), nan)
 
 
-# ---------------------------------------------------------------------- processes
-
-
-def _side_by_side(jobs: Sequence[Job], processes: int, cores: int, advance: Advance) -> list[Trained]:
+def _side_by_side(
+    jobs: Sequence[Job], processes: int, cores: int, advance: Advance, tell: Tell = _nowhere
+) -> list[Trained]:
     """The jobs in `processes` spawned processes, the longest first come, in the order of `jobs`."""
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    shown = 0
-    with ProcessPoolExecutor(processes, context, _begin, (counter,)) as pool:
-        with children_ignore_ctrl_c():
-            futures = [pool.submit(_train_in_process, job, cores) for job in jobs]
-        waiting = set(futures)
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
-                advance(counter.value - shown)
-                shown = counter.value
-                for future in finished:
-                    future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-    return [future.result() for future in futures]
-
-
-_counter: "Synchronized[int] | None" = None
-
-
-def _begin(counter: "Synchronized[int]") -> None:
-    """A process of the pool: count into `counter`, and do not outlive a killed parent."""
-    global _counter
-    _counter = counter
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait_for([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _train_in_process(job: Job, cores: int) -> Trained:
-    counter = _counter
-    assert counter is not None
-
-    def advance(images: int) -> None:
-        with counter.get_lock():
-            counter.value += images
-
-    return _train(job, cores, advance)
+    return side_by_side(partial(_train, cores=cores), jobs, processes, advance, tell)
 
 
 def final(curves: pd.DataFrame) -> pd.DataFrame:

@@ -14,13 +14,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from repro.pipeline.composition.files import CONF, experiments, groups, option
+from repro.pipeline.composition.typed import NOTHING, in_quotes, parsed
 from repro.pipeline.composition.wording import dotted_keys, first_line, nearest, shown
 from repro.pipeline.system.errors import UserError
 
@@ -83,6 +82,10 @@ OmegaConf.register_new_resolver("cifar10_or", _cifar10_or, replace=True)
 # ---------------------------------------------------------------------- composing
 
 
+class NotOurs(UserError):
+    """A setting of Hydra's own; its message is the override."""
+
+
 # Groups that are taken whole when they are named on the command line.
 CHOSEN_WHOLE = ("data", "model", "dropout", "training")
 
@@ -102,7 +105,7 @@ def compose_all(overrides: Sequence[str], extra: Path | None, *, return_hydra_co
     with initialize_config_dir(str(CONF), version_base="1.3"):
         searchpath = [f"hydra.searchpath=['file://{extra.resolve()}']"] if extra else []
         config = compose("config", [*searchpath, *overrides], return_hydra_config=return_hydra_config)
-    given = _parsed(overrides)
+    given = parsed(overrides)
     typed = [override.key_or_group for override in given]
     for override in given:
         if override.key_or_group in CHOSEN_WHOLE and isinstance(override.value(), str):
@@ -130,8 +133,8 @@ def _exchange(config: DictConfig, group: str, name: str, typed: Sequence[str], e
 def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]:
     """The overrides of each job: one, or with `multirun` every combination of the values between commas; a `UserError`
     for an override that is not `key=value`, or values between commas without `multirun`."""
-    parsed = _parsed(overrides)
-    for override in parsed:
+    given = parsed(overrides)
+    for override in given:
         if is_launchers(override.input_line):
             raise UserError(f"{override.input_line}: only runs have a launcher")
         if override.input_line and override.input_line.startswith("figure."):
@@ -139,15 +142,17 @@ def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]
                 f"{override.input_line}: only scripts/figures.py takes it, which redraws records without training"
             )
         if (override.package or override.key_or_group.split(".")[0].split("/")[0]) == "hydra":
-            raise UserError(f"{override.input_line}: Hydra's own settings cannot be changed here")
+            raise NotOurs(str(override.input_line))
         if override.is_sweep_override() and not multirun:
             key, values = override.get_key_element(), ",".join(override.sweep_string_iterator())
             hint = "" if (CONF / key).is_dir() else f", or {key}=[{values}] for one run over all"
+            if not all(value[:1].isdigit() for value in values.split(",")):
+                hint += f"; a comma within text {in_quotes(key, values)}"
             raise UserError(f"{override.input_line}: several values need -m for a run each{hint}")
     if not multirun:
         return [list(overrides)]
     try:
-        return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+        return BasicSweeper.split_arguments(given, max_batch_size=None)[0]
     except HydraException as error:
         raise UserError(first_line(error)) from None
 
@@ -201,18 +206,21 @@ def _mistake(error: Exception, overrides: Sequence[str], extra: Path | None) -> 
     options = groups(extra)
     chosen: list[str] = []
     try:
-        given = _parsed(overrides)
+        given = parsed(overrides)
         for override in given:
             if (allowed := options.get(override.key_or_group)) is None:
                 continue
             if (value := override.value()) not in allowed:
-                near = nearest(value, allowed) if isinstance(value, str) else ""
-                named = f"{override.key_or_group}={shown(value)}"
-                return UserError(f"{named}: must be one of {', '.join(allowed)}{near}")
+                return _no_option(override.key_or_group, value, allowed, str(override.input_line))
             chosen.append(str(override.input_line))
         known = _known_keys(chosen, extra)
         for override in given:
             key = override.key_or_group
+            if override.is_add() and key in known:
+                sets = str(override.input_line).lstrip("+")
+                return UserError(f"{override.input_line}: {key} is there already; {sets} sets it")
+            if override.is_delete():
+                return UserError(f"{override.input_line}: a key cannot be taken away; {key}=null says nothing")
             if not override.is_add() and key not in known and key not in options:
                 near = _of_others(key, extra) or nearest(key, [*known, *options]) or "; --help lists all keys"
                 return UserError(f"{override.input_line}: unknown key {key}{near}")
@@ -227,6 +235,15 @@ def _mistake(error: Exception, overrides: Sequence[str], extra: Path | None) -> 
     return UserError(first_line(error))
 
 
+def _no_option(group: str, value: object, allowed: Sequence[str], typed: str) -> UserError:
+    """What to say of a value that is none of a group's options."""
+    named = typed if typed.startswith("~") else f"{group}={shown(value)}"
+    if group == "tracking" and (value is None or value in (*NOTHING, "disabled", "off", "false", False)):
+        return UserError(f"{named}: tracking.mode=disabled tracks nothing")
+    near = nearest(value, list(allowed)) if isinstance(value, str) else ""
+    return UserError(f"{named}: must be one of {', '.join(allowed)}{near}")
+
+
 def _of_others(key: str, extra: Path | None) -> str:
     """The options of its group that have a key which the chosen one has not; empty where none has."""
     group, _, name = key.partition(".")
@@ -234,18 +251,6 @@ def _of_others(key: str, extra: Path | None) -> str:
         other for other in groups(extra).get(group, ()) if any(name in part for part in option(group, other, extra))
     ]
     return f", one of {group}={', '.join(having)}" if having else ""
-
-
-def _parsed(overrides: Sequence[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    parsed = []
-    for text in overrides:
-        try:
-            parsed.append(parser.parse_override(text))
-        except HydraException as error:
-            reason = "the value cannot be read" if "=" in text else "not an override"
-            raise UserError(f"{text}: {reason}; an override is key=value, as in seed=3") from error
-    return parsed
 
 
 def _known_keys(overrides: list[str], extra: Path | None) -> list[str]:

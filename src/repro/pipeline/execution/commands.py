@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.pipeline.composition import conf
+from repro.pipeline.composition import conf, hydras
 from repro.pipeline.execution import launchers, runner
 from repro.pipeline.execution.launchers import Launcher
 from repro.pipeline.settings.loading import announce, load
@@ -16,8 +16,15 @@ from repro.pipeline.system.errors import UserError
 def run(overrides: Sequence[str], extra: Path | None, *, multirun: bool) -> int:
     """`scripts/run.py`."""
     launcher, rest = _launcher(overrides, extra)
-    jobs = conf.jobs(rest, multirun=multirun)
+    logging, rest = hydras.logging_of(rest)
+    try:
+        jobs = conf.jobs(hydras.folders(rest, multirun=multirun), multirun=multirun)
+    except conf.NotOurs as setting:
+        raise hydras.refused(str(setting)) from None
     runs = [_job(job, extra, launcher) for job in jobs]
+    different = [n for n, run in enumerate(runs) if run.config not in [other.config for other in runs[:n]]]
+    jobs, runs = [jobs[n] for n in different], [runs[n] for n in different]
+    hydras.start_logging(logging, extra, runs[0].results)
     announce([run.config for run in runs], overrides)
     if runs[0].config.estimate:
         return int(runner.heavy("estimate").say_all(runs))
@@ -43,12 +50,17 @@ def plan(overrides: Sequence[str], extra: Path | None = None, *, launcher: Launc
     `UserError` names an experiment that an override does not fit, and nothing has run by then."""
     named = any(text.split("=")[0] == "experiment" for text in overrides)
     every = f"experiment={','.join((extra and conf.experiments(extra)) or conf.experiments())}"
-    jobs = conf.jobs([*([] if named else [every]), *overrides], multirun=True)
+    try:
+        jobs = conf.jobs([*([] if named else [every]), *overrides], multirun=True)
+    except conf.NotOurs as setting:
+        raise hydras.refused(str(setting)) from None
     runs: list[Run] = []
     mistakes: dict[str, list[str]] = {}
     for job in jobs:
         try:
-            runs.append(_job(job, extra, launcher))
+            run = _job(job, extra, launcher)
+            if run.config not in [other.config for other in runs]:
+                runs.append(run)
         except UserError as mistake:
             name = next(text.partition("=")[2] for text in job if text.startswith("experiment="))
             mistakes.setdefault(str(mistake), []).append(name)

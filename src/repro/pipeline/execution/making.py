@@ -28,13 +28,18 @@ def make(run: Run, quiet: bool) -> Record:
     for count, room, what in zip(config.drawn, (MOST_PANELS, MOST_SERIES), ("panels", "series a panel"), strict=True):
         if config.figures and count > room:
             print(f"note: the figures will not show all {count} {what}, there is room for {room}; the record has all")
-    stored, tags = config.plain() | {"fingerprint": run.place.fingerprint}, [config.name, config.scale, config.device]
     with tracking.start(
-        config.tracking, config.results, name=run.label[:128], config=stored, group=config.name, tags=tags
+        config.tracking,
+        config.results,
+        name=run.label[:128],
+        fingerprint=run.place.fingerprint,
+        config=config.plain(),
+        group=config.name,
+        tags=[config.name, config.scale, config.device],
     ) as tracked:
         computing = time.monotonic()
-        result = compute(config, Progress(config.name, quiet=quiet))
-        durations = {"run": time.monotonic() - computing}
+        result = compute(config, Progress(config.name, quiet=quiet, watcher=tracked))
+        durations = {"run": time.monotonic() - computing - tracked.beginning}
         if spent := run.parts.spent():
             durations["parts"] = spent
         record = run.write(result, durations)

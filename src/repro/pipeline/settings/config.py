@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, ValidationError
 
 from repro.pipeline.composition.wording import dotted_keys, nearest, shown
 from repro.pipeline.settings.fields import Count, OneOrMany, Section, Seed
@@ -13,18 +13,28 @@ from repro.pipeline.settings.groups import PACKAGE, Data, Found, Model, Training
 from repro.pipeline.system.errors import UserError
 
 
+def _name_there(name: str) -> str:
+    if not 1 <= len(name) <= 128 or set(name) & set(REFUSED_THERE):
+        raise ValueError(f"must be 1 … 128 characters, for W&B, and none of {' '.join(REFUSED_THERE)}")
+    return name
+
+
+REFUSED_THERE = "/\\#?%:"
+NameThere = Annotated[str, AfterValidator(_name_there)]
+
+
 class Tracking(Section):
-    """Weights & Biases."""
+    """Weights & Biases. The limits of names are its own (wandb_settings.py): they would fail when a run is uploaded."""
 
     mode: Literal["offline", "online", "disabled"]
-    project: Annotated[str, Field(min_length=1)]
-    entity: str | None
+    project: NameThere
+    entity: NameThere | None
 
 
 class Config(Section):
     """One run, complete and checked. An experiment narrows the groups to what it takes, and names its options."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=64)]  # a tag of W&B's has no more
     module: str
     title: str
     paper: Annotated[str, Field(min_length=1)]
@@ -96,6 +106,7 @@ _MUST = {  # what a value must, by the type of pydantic's error
     "less_than": "be less than {lt}",
     "less_than_equal": "be at most {le}",
     "string_pattern_mismatch": "be lower-case letters, digits and _",
+    "string_too_long": "have at most {max_length} characters",
     "too_short": "have at least {min_length} value",
 }
 

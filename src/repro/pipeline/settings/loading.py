@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from repro.pipeline.composition import conf, files
+from repro.pipeline.composition.typed import NOTHING, key_of
+from repro.pipeline.composition.wording import shown
 from repro.pipeline.settings.config import Config, module_of, one_line
 from repro.pipeline.settings.groups import find
 from repro.pipeline.system.errors import UserError
@@ -19,6 +21,20 @@ def load(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool
     `extra` is a folder laid out as `conf/`, for what has no file there. A run `elsewhere` may name a device that is
     not here.
     """
+    if nothing := [text for text in overrides if text.partition("=")[2] in NOTHING]:
+        others = [text for text in overrides if text not in nothing]
+        raise _unclear(nothing[0], others, extra, elsewhere)
+    try:
+        return _load(overrides, extra, elsewhere)
+    except UserError as mistake:
+        others = [text for text in overrides if not text.startswith("~")]
+        if len(others) == len(overrides) or not _loads(others, extra):
+            raise
+        away = next(text for text in overrides if text not in others)
+        raise _unclear(away, others, extra, elsewhere) from mistake
+
+
+def _load(overrides: Sequence[str], extra: Path | None, elsewhere: bool) -> Config:
     raw = conf.composed(overrides, extra=extra, elsewhere=elsewhere)
     module = module_of(str(raw["module"]))
     found = getattr(module, "Config", None)
@@ -32,6 +48,28 @@ def load(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool
         if typed := next((text for text in overrides if text.partition("=")[0].lstrip("+") == key), None):
             raise UserError(f"{typed}: has no effect here, {why}")
     return config
+
+
+def _unclear(text: str, others: Sequence[str], extra: Path | None, elsewhere: bool) -> UserError:
+    """What to type in place of a key that is taken away, or set to another language's null."""
+    key = key_of(text)
+    as_null = f"{key}=null"
+    if key in files.groups(extra):
+        try:
+            conf.composed([*others, text if "=" in text else as_null], extra=extra, elsewhere=elsewhere)
+        except UserError as mistake:
+            return mistake
+    without: object = conf.composed(others, extra=extra, elsewhere=elsewhere)
+    for part in key.split("."):
+        if not isinstance(without, dict) or part not in without:
+            return UserError(f"{text}: unknown key {key}; --help lists all keys")
+        without = without[part]
+    try:
+        load([*others, as_null], extra=extra, elsewhere=elsewhere)
+    except UserError as mistake:
+        what = str(mistake).partition(": ")[2] if str(mistake).startswith(f"{as_null}:") else "cannot be empty"
+        return UserError(f"{text}: {what}; without it {key} is {shown(without)}")
+    return UserError(f"{text}: nothing is written null, as in {as_null}; without it {key} is {shown(without)}")
 
 
 def taken(experiment: str, extra: Path | None = None) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import unicodedata
 
 
 class UserError(Exception):
@@ -21,6 +22,22 @@ def disk_is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def visible(text: str) -> str:
+    """`text` with what nobody sees written out: `\\r`, `\\t`, <U+00A0>, <U+200B>."""
+    return "".join(_shown(character) if is_invisible(character) else character for character in text)
+
+
+def is_invisible(character: str) -> bool:
+    """Whether it looks like a space and is none, or like nothing: controls, formats, other spaces, blank letters."""
+    kind = unicodedata.category(character)
+    return character != " " and (kind in ("Cc", "Cf", "Zs", "Zl", "Zp") or character in "\u115f\u1160\u2800\u3164")
+
+
+def _shown(character: str) -> str:
+    return {"\r": "\\r", "\n": "\\n", "\t": "\\t"}.get(character) or f"<U+{ord(character):04X}>"
+
+
 def say(mistake: UserError | Misfortune, before: str = "") -> None:
     """The one line on stderr."""
-    print(f"error: {before}{' '.join(str(mistake).split())}", file=sys.stderr)
+    words = str(mistake).replace("\n", " ").split(" ")
+    print(f"error: {before}{visible(' '.join(word for word in words if word))}", file=sys.stderr)

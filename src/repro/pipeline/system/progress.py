@@ -2,12 +2,32 @@
 
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 INTERVAL = 10.0  # seconds between two plain lines: often enough to see life, seldom enough for a log file
+
+
+Rows = Sequence[Mapping[str, object]]
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Who is shown the curves while they are measured."""
+
+    def begin(self) -> None:
+        """Something begins to train."""
+
+    def watch(self, cells: Rows) -> None:
+        """The cells of which `see` will show rows: `cell`, its number, and its settings."""
+
+    def see(self, rows: Rows) -> None:
+        """Rows of the curves, as they come: `cell`, `step` and what was measured."""
 
 
 class Progress:
@@ -17,17 +37,40 @@ class Progress:
             bar.advance(10)
 
     A piece may have phases, each shown by itself: `with progress.phase("SGD", total=steps) as bar`. With
-    `quiet` nothing is shown. Lines and bars go to stderr, so that stdout stays for results.
+    `quiet` nothing is shown. Lines and bars go to stderr, so that stdout stays for results. Where there is a `watcher`,
+    it sees the curves of what trains under `watched`.
     """
 
-    def __init__(self, title: str, total: int | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self, title: str, total: int | None = None, *, quiet: bool = False, watcher: Watcher | None = None
+    ) -> None:
         self.title, self.total, self.quiet = title, total, quiet
+        self._watcher = watcher
+        self._watched = False
         self.done = 0
         self._bar: Bar | None = None
         self._started = self._shown = time.monotonic()
 
     def phase(self, title: str, total: int) -> "Progress":
+        if self._watcher is not None:
+            self._watcher.begin()
         return Progress(f"{self.title}: {title}", total, quiet=self.quiet)
+
+    @contextmanager
+    def watched(self, cells: Rows) -> Iterator[None]:
+        """Inside, `log` shows the curves of these cells, which are those of the record."""
+        if self._watcher is not None:
+            self._watcher.watch(cells)
+            self._watched = True
+        try:
+            yield
+        finally:
+            self._watched = False
+
+    def log(self, rows: Rows) -> None:
+        """Some rows of the curves, to whoever watches."""
+        if self._watcher is not None and self._watched:
+            self._watcher.see(rows)
 
     def say(self, text: str) -> None:
         """A line of text that leaves a bar whole."""

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ from repro.dropout.distribution import MaskDistribution
 from repro.dropout.layers import FeatureDropout, Masked
 from repro.models.normalization import synchronized
 from repro.pipeline.system import distributed
+from repro.pipeline.system.errors import UserError
 from repro.training.network import Settings
 from repro.training.network.measurement import Network
 from repro.training.sweep.noise import seeded_generator
@@ -81,18 +82,39 @@ def fabric_of(training: Settings, device: str) -> Fabric:
     """Device, precision and processes of a configuration; `launch` spawns those that torchrun or SLURM have not."""
     already_there = distributed.started() is not None
     strategy: str | DDPStrategy = "auto"
+    if training.world_size > 1 and not already_there:
+        distributed.on_this_machine()
     if training.world_size > 1:
         # spawned, not launched by running the script again: the parent goes on with the record
         strategy = DDPStrategy(start_method="popen" if already_there else "spawn")
+    # Fabric takes any SLURM allocation for one whose processes are there already, but for an interactive one
+    here = LightningEnvironment() if not already_there else SLURMEnvironment() if distributed.by_slurm() else None
     return Fabric(
         accelerator=device,
         devices=training.devices,
         num_nodes=training.nodes,
         strategy=strategy,
-        # Fabric takes any SLURM allocation for one whose processes are there already
-        plugins=[] if already_there else [LightningEnvironment()],
+        plugins=[here] if here else [],
         precision="bf16-mixed" if training.precision == "bf16" else "32-true",
     )
+
+
+def check(task: Task) -> None:
+    """Before anything trains: a `UserError` for batches larger than the training set, and for batches of one image of
+    which one pixel is left at the end, which batch normalisation cannot train on."""
+    batch, count = task.training.batch_size, len(task.images.train)
+    if batch > count:
+        raise UserError(f"training.batch_size={batch}: must be at most {count}, the training images")
+    if batch > 1:
+        return
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            task.build().train().features(task.images.normalized(task.images.train.images[:1]))
+    except ValueError as error:
+        if "more than 1 value" not in str(error):
+            raise
+        why = "the last maps of an image are one pixel, which alone cannot be normalised over the batch"
+        raise UserError(f"training.batch_size=1: must be at least 2: {why}") from None
 
 
 def fit(
@@ -100,6 +122,7 @@ def fit(
     task: Task,
     measure: Measure,
     advance: Callable[[int], object] = lambda images: None,
+    tell: Callable[[Row], object] = lambda row: None,
 ) -> list[Row]:
     """Train `task`'s network, and return one row an epoch, 0 being the start.
 
@@ -108,6 +131,7 @@ def fit(
         task: what to train.
         measure: called before the first and after every epoch, by process 0 alone.
         advance: called with the number of images done since the last call, by process 0 alone.
+        tell: called with every row, those of a checkpoint as well, as soon as it is there, by process 0 alone.
 
     Returns:
         Rows with `epoch`, `train_loss` (mean over the epoch's batches, per sample, of the loss that was
@@ -141,6 +165,8 @@ def fit(
     end = first if first and _diverged(rows) else training.epochs
     if main and first == 0:
         rows.append({"epoch": 0.0, "train_loss": math.nan} | measure(0, wrapped.network.eval()))
+    for row in rows if main else ():
+        tell(row)
 
     for epoch in range(first, end):
         wrapped.train()
@@ -176,6 +202,7 @@ def fit(
         if main:
             wrapped.eval()
             rows.append(row | measure(epoch + 1, wrapped.network))
+            tell(rows[-1])
             _save(task, wrapped, optimizer, rows, epoch + 1)
         fabric.barrier()
         if not math.isfinite(row["train_loss"]):

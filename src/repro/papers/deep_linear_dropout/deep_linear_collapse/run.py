@@ -74,6 +74,7 @@ def _trained(
         }
         rows = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
         curves.append(rows[alive].assign(cell=group.table.cell[alive], step=step))
+        progress.log(curves[-1].to_dict("records"))
 
     spectra = []
     for trained in sgd.train(problem, groups, config, progress, measure):

@@ -56,6 +56,7 @@ def run(config: Config, progress: Progress) -> Result:
         }
         rows = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
         curves.append(rows[alive].assign(cell=group.table.cell[alive], step=step, masks=masks))
+        progress.log(curves[-1].to_dict("records"))
 
     trained = sgd.train(problem, grid, config, progress, measure)
     table = pd.concat([_reparametrised(*item, root.cpu()) for item in zip(grid, trained, strict=True)])

@@ -12,7 +12,8 @@ def run(config: Config, progress: Progress) -> Result:
     data = load(config.data)
     cells, table = linear.grid(config, data)
     masks = config.options.monte_carlo_masks
-    curves = linear.stochastic_and_deterministic(data, cells, config, progress, masks, "any dropout")
+    with progress.watched(table.to_dict("records")):
+        curves = linear.stochastic_and_deterministic(data, cells, config, progress, masks, "any dropout")
     arrays = {
         f"relative_covariance_{i}": cell.masks.relative_covariance.numpy()
         for i, cell in enumerate(cells)

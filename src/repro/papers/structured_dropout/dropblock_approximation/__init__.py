@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from repro.papers.structured_dropout.settings import DeepConfig
 from repro.pipeline.claims import Claim, NotMeasured
-from repro.pipeline.settings import Count, Probability, Section
+from repro.pipeline.settings import Count, OneOrMany, Probability, Section
 from repro.pipeline.store import Record
 
 SCHEMES = {"none": "no dropout", "disjoint": "disjoint", "original": "original (overlapping)"}
@@ -31,7 +31,7 @@ class Options(Section):
     places: Annotated[tuple[Literal["features", "maps"], ...], Field(strict=False)] = ("features", "maps")
     map_block_size: Count = 3
     map_retain: Probability = 0.8
-    map_stages: Annotated[tuple[Annotated[int, Field(ge=-4, le=-1)], ...], Field(strict=False)] = (-2, -1)
+    map_stages: OneOrMany[Annotated[int, Field(ge=-4, le=-1)]] = (-2, -1)
     monte_carlo_masks: Count = 4096
 
     @field_validator("map_block_size")

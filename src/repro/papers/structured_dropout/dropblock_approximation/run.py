@@ -1,19 +1,22 @@
 """Networks under disjoint and under original DropBlock, on features and on maps, and without: a split of the images
 for each seed, which all networks of that seed share."""
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import product
 
 import pandas as pd
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from repro.data.images import Images, load
 from repro.dropout import DropBlock, MaskDistribution, OverlappingDropBlock
 from repro.dropout.layers import DropBlock2d
-from repro.dropout.original_dropblock import OriginalDropBlock2d
+from repro.dropout.original_dropblock import OriginalDropBlock2d, torchvision_drop
 from repro.papers.structured_dropout import networks
 from repro.papers.structured_dropout.dropblock_approximation import MEASURES, PLACES, Config, of_effect
 from repro.pipeline.store import Result
+from repro.pipeline.system.errors import UserError
 from repro.pipeline.system.progress import Progress
 from repro.theory import retain_probability
 
@@ -39,8 +42,11 @@ def run(config: Config, progress: Progress) -> Result:
             )
         )
         rows.append({"place": place, "scheme": scheme, "block_size": size, "retain": retain, "seed": seed})
-    curves = networks.train_all(jobs, config, progress).table
+    if "maps" in config.options.places:
+        _check_maps(config, _map_sides(config, images[config.seed[0]]))
     table = pd.DataFrame(rows).rename_axis("cell").reset_index()
+    with progress.watched(table.to_dict("records")):
+        curves = networks.train_all(jobs, config, progress).table
     final = networks.final(curves)
     table = table.assign(**{column: final[column] for column in final})
     return Result(table, curves, {}, _headline(table), images[config.seed[0]].report)
@@ -57,6 +63,40 @@ def grid(config: Config) -> list[tuple[str, str, int, float]]:
         size, retain = config.options.map_block_size, config.options.map_retain
         cells += [("maps", scheme, size, retain) for scheme in ("disjoint", "original")]
     return cells
+
+
+class _Sides(nn.Module):
+    """In place of a map dropout: remembers the height and width of the maps that it sees."""
+
+    seen = (0, 0)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        self.seen = (maps.shape[-2], maps.shape[-1])
+        return maps
+
+
+def _map_sides(config: Config, images: Images) -> dict[int, tuple[int, int]]:
+    """Height and width of the network's maps after each stage, counted from the end, for these images."""
+    found: dict[int, _Sides] = {}
+    network = networks.task(config, images, 0, None, lambda stage: found.setdefault(stage, _Sides())).build().eval()
+    with torch.no_grad():
+        network.features(images.normalized(images.train.images[:1]))
+    return {stage: sides.seen for stage, sides in found.items()}
+
+
+def _check_maps(config: Config, sides: Mapping[int, tuple[int, int]]) -> None:
+    """A `UserError` where squares do not fit into maps of these sides, or cannot drop as much as they are to."""
+    options = config.options
+    for stage in options.map_stages:
+        if stage not in sides:
+            known = f"{config.model.kind} has stages {min(sides)} … -1" if sides else f"{config.model.kind} has none"
+            raise UserError(f"options.map_stages=[{','.join(map(str, options.map_stages))}]: {known}")
+        try:
+            torchvision_drop(*sides[stage], options.map_block_size, options.map_retain)
+        except ValueError as error:
+            name, _, must = str(error).partition(", got ")[0].partition(" ")
+            key = f"map_{name}"
+            raise UserError(f"options.{key}={getattr(options, key)}: {must}") from None
 
 
 def _masks(scheme: str, width: int, size: int, retain: float) -> MaskDistribution:

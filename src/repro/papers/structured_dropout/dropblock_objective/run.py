@@ -12,5 +12,6 @@ def run(config: Config, progress: Progress) -> Result:
     data = load(config.data)
     cells, table = linear.grid(config, data)
     masks = config.options.monte_carlo_masks
-    curves = linear.stochastic_and_deterministic(data, cells, config, progress, masks, "both objectives")
+    with progress.watched(table.to_dict("records")):
+        curves = linear.stochastic_and_deterministic(data, cells, config, progress, masks, "both objectives")
     return Result(linear.mark_diverged(table, curves), curves, {}, agreement(curves))

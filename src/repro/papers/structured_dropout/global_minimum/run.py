@@ -29,7 +29,8 @@ STARTS = 3
 
 def run(config: Config, progress: Progress) -> Result:
     data = load(config.data)
-    trained = minimum.train_grid(data, config, progress)
+    with progress.watched(linear.grid(config, data)[1].to_dict("records")):
+        trained = minimum.train_grid(data, config, progress)
     table, found = trained.cells, minimum.headline(trained)
     if config.options.solve:
         table = table.merge(_solver_gaps(data, linear.grid(config, data)[0], table, progress), on=SAME)

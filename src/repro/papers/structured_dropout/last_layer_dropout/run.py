@@ -40,7 +40,8 @@ def run(config: Config, progress: Progress) -> Result:
             masks, *(table[name] for name in ("seed", "width", "block_size", "epochs")), strict=True
         )
     ]
-    curves, trained = networks.train_all(jobs, config, progress)
+    with progress.watched(table.to_dict("records")):
+        curves, trained = networks.train_all(jobs, config, progress)
     target, closed = closed_forms(images, table, bias=config.model.head_bias)
     measured, predicted = trained["singular_values"], closed["singular_values"]
     apportioned = apportioned_forms(target, table)

@@ -18,7 +18,8 @@ CURVE_POINTS = 120
 
 def run(config: Config, progress: Progress) -> Result:
     data = load(config.data)
-    trained = minimum.train_grid(data, config, progress)
+    with progress.watched(linear.grid(config, data)[1].to_dict("records")):
+        trained = minimum.train_grid(data, config, progress)
     curve = minimum.closed_forms(*linear.grid(_denser(config), data), data).table
     columns = ["block_size", "p", "closed_form", "closed_form_rank", "closed_form_effective_rank"]
     arrays = {
