@@ -83,7 +83,7 @@ def test_the_tracked_run_is_called_what_was_typed_and_carries_the_fingerprint(mo
     assert cli.run([*TINY, "seed=3", "tracking.project=a", "dropout.block_size=[1,2]"]) == 0
     (record,) = records.records("tiny")
     assert begun[0]["name"] == "tiny seed=3 dropout.block_size=[1,2] scale=smoke"
-    assert begun[0]["config"]["fingerprint"] == record.fingerprint
+    assert begun[0]["fingerprint"] == record.fingerprint
     monkeypatch.setattr(store_run.Run, "label", "x" * 300)
     assert cli.run([*TINY, "seed=4"]) == 0
     assert len(begun[1]["name"]) == 128  # as much as W&B takes

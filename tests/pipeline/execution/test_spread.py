@@ -54,7 +54,7 @@ def run(*arguments):
 
 
 def chosen(name, *settings):
-    return launchers.validated(conf.launcher([f"hydra/launcher={name}", *settings]))
+    return launchers.validated(conf.chosen("launcher", [f"hydra/launcher={name}", *settings]))
 
 
 def executed(*overrides, **changes):

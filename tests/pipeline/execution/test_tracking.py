@@ -192,7 +192,8 @@ def test_every_point_arrives_once_and_when_all_seeds_have_it(tmp_path: Path) -> 
 LIVE = {
     "dropblock_objective": [],
     "rank_collapse": ["dropout.block_size=[1,4]", "dropout.p=[0.5,0.8]"],
-    "any_dropout": [],
+    "dropconnect": [],
+    "wide_networks": ["options.growth=[1,2]"],
     "global_minimum": ["options.solve=false", "options.width_needed=null"],
     "deep_linear_regularizer": [],
     "last_layer_dropout": ["seed=[0,1]", "data.subset=150", "options.monte_carlo_masks=64", "threads=1"],

@@ -135,8 +135,9 @@ def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]
     for an override that is not `key=value`, or values between commas without `multirun`."""
     given = parsed(overrides)
     for override in given:
-        if is_launchers(override.input_line):
-            raise UserError(f"{override.input_line}: only runs have a launcher")
+        for plugin in PLUGINS:
+            if sets(plugin, override.input_line):
+                raise UserError(f"{override.input_line}: only runs have a {plugin}")
         if override.input_line and override.input_line.startswith("figure."):
             raise UserError(
                 f"{override.input_line}: only scripts/figures.py takes it, which redraws records without training"
@@ -157,18 +158,22 @@ def jobs(overrides: Sequence[str], *, multirun: bool = False) -> list[list[str]]
         raise UserError(first_line(error)) from None
 
 
-def is_launchers(override: str | None) -> bool:
-    """Whether an override chooses or sets a launcher, and so is no part of a run's configuration."""
-    return bool(override) and str(override).lstrip("+~").startswith(("hydra/launcher=", "hydra.launcher."))
+PLUGINS = ("launcher", "sweeper")  # of Hydra's, which have options here
 
 
-def launcher(overrides: Sequence[str], *, extra: Path | None = None) -> dict[str, object] | None:
-    """What `hydra/launcher=NAME hydra.launcher.key=value` compose to; None where they leave Hydra's `basic`."""
-    chosen = [text for text in overrides if is_launchers(text)]
-    if not chosen or chosen == ["hydra/launcher=basic"]:
+def sets(plugin: str, override: str | None) -> bool:
+    """Whether an override chooses or sets the launcher or sweeper, and so is no part of a run's configuration."""
+    return bool(override) and str(override).lstrip("+~").startswith((f"hydra/{plugin}=", f"hydra.{plugin}."))
+
+
+def chosen(plugin: str, overrides: Sequence[str], *, extra: Path | None = None) -> dict[str, object] | None:
+    """What `hydra/launcher=NAME hydra.launcher.key=value` compose to, and the like for the sweeper; None where they
+    leave Hydra's `basic`."""
+    typed = [text for text in overrides if sets(plugin, text)]
+    if not typed or typed == [f"hydra/{plugin}=basic"]:
         return None
-    with explained(chosen, extra):
-        return plain(compose_all(chosen, extra, return_hydra_config=True).hydra.launcher)
+    with explained(typed, extra):
+        return plain(compose_all(typed, extra, return_hydra_config=True).hydra[plugin])
 
 
 def composed(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool = False) -> dict[str, object]:
@@ -256,4 +261,4 @@ def _of_others(key: str, extra: Path | None) -> str:
 def _known_keys(overrides: list[str], extra: Path | None) -> list[str]:
     config = compose_all(overrides, extra, return_hydra_config=True)
     keys = dotted_keys(OmegaConf.to_container(config, resolve=False))
-    return [key for key in keys if not key.startswith("hydra.") or key.startswith("hydra.launcher")]
+    return [key for key in keys if not key.startswith("hydra.") or key.startswith(("hydra.launcher", "hydra.sweeper"))]

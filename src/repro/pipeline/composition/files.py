@@ -70,7 +70,7 @@ def groups(extra: Path | None) -> dict[str, list[str]]:
     """Every config group and the names of its files."""
     found: dict[str, set[str]] = {}
     for conf in (conf for conf in (CONF, extra) if conf):
-        for path in (*conf.glob("*/*.yaml"), *conf.glob("hydra/launcher/*.yaml")):
+        for path in (*conf.glob("*/*.yaml"), *conf.glob("hydra/*/*.yaml")):
             if not path.stem.startswith("_"):  # what several options share
                 found.setdefault(path.parent.relative_to(conf).as_posix(), set()).add(path.stem)
     return {group: sorted(names) for group, names in sorted(found.items())}

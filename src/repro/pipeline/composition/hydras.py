@@ -63,8 +63,6 @@ INSTEAD = {
     "hydra.job.env_set": "NAME=value before the command sets a variable",
     "hydra.searchpath": "--config-dir FOLDER adds one",
     "hydra.mode": "-m runs every combination of the values between commas",
-    "hydra/sweeper": "-m key=value,value runs every combination",
-    "hydra.sweeper": "-m key=value,value runs every combination",
     "hydra/hydra_logging": "hydra/job_logging=stdout and hydra.verbose=true say what is logged",
     "hydra.hydra_logging": "hydra/job_logging=stdout and hydra.verbose=true say what is logged",
     "hydra.callbacks": "what is to follow a run stands behind its command: ... && ...",

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from repro.pipeline.composition import conf, hydras
@@ -17,6 +17,8 @@ def run(overrides: Sequence[str], extra: Path | None, *, multirun: bool) -> int:
     """`scripts/run.py`."""
     launcher, rest = _launcher(overrides, extra)
     logging, rest = hydras.logging_of(rest)
+    if (sweeper := conf.chosen("sweeper", rest, extra=extra)) is not None:
+        return _search(sweeper, rest, extra, launcher, multirun)
     try:
         jobs = conf.jobs(hydras.folders(rest, multirun=multirun), multirun=multirun)
     except conf.NotOurs as setting:
@@ -80,6 +82,29 @@ def reproduce_all(overrides: Sequence[str], extra: Path | None) -> int:
     return int(runner.heavy("reproduce").reproduce_all(runs, launcher))
 
 
+def _search(
+    raw: Mapping[str, object],
+    overrides: Sequence[str],
+    extra: Path | None,
+    launcher: Launcher | None,
+    multirun: bool,
+) -> int:
+    """Trials of Optuna's in place of every combination."""
+    search, typed = runner.heavy("search"), [text for text in overrides if conf.sets("sweeper", text)]
+    if not multirun:
+        raise UserError(f"{typed[0]}: several runs need -m")
+    rest = hydras.folders([text for text in overrides if text not in typed], multirun=True)
+
+    def make(job: list[str]) -> Run:
+        try:
+            conf.jobs(job)
+        except conf.NotOurs as setting:
+            raise hydras.refused(str(setting)) from None
+        return _job(job, extra, launcher)
+
+    return int(search.search(search.validated(raw), rest, make, launcher))
+
+
 def _job(job: Sequence[str], extra: Path | None, launcher: Launcher | None) -> Run:
     config = load(job, extra=extra, elsewhere=launcher is not None and launcher.elsewhere)
     # what to type to make its record again, on any machine: with the scale picked, unforced
@@ -90,6 +115,6 @@ def _job(job: Sequence[str], extra: Path | None, launcher: Launcher | None) -> R
 
 def _launcher(overrides: Sequence[str], extra: Path | None) -> tuple[Launcher | None, list[str]]:
     """The launcher that some of `overrides` choose, and the others."""
-    raw = conf.launcher(overrides, extra=extra)
-    rest = [text for text in overrides if not conf.is_launchers(text)]
+    raw = conf.chosen("launcher", overrides, extra=extra)
+    rest = [text for text in overrides if not conf.sets("launcher", text)]
     return None if raw is None else launchers.validated(raw), rest

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -46,7 +46,7 @@ class Progress:
     ) -> None:
         self.title, self.total, self.quiet = title, total, quiet
         self._watcher = watcher
-        self._watched = False
+        self._first: int | None = None  # of the cells that are watched
         self.done = 0
         self._bar: Bar | None = None
         self._started = self._shown = time.monotonic()
@@ -57,20 +57,21 @@ class Progress:
         return Progress(f"{self.title}: {title}", total, quiet=self.quiet)
 
     @contextmanager
-    def watched(self, cells: Rows) -> Iterator[None]:
-        """Inside, `log` shows the curves of these cells, which are those of the record."""
+    def watched(self, cells: Rows, first: int = 0) -> Iterator[None]:
+        """Inside, `log` shows the curves of these cells, which are those of the record; cell 0 of what is logged is
+        number `first` of them."""
         if self._watcher is not None:
             self._watcher.watch(cells)
-            self._watched = True
+            self._first = first
         try:
             yield
         finally:
-            self._watched = False
+            self._first = None
 
     def log(self, rows: Rows) -> None:
         """Some rows of the curves, to whoever watches."""
-        if self._watcher is not None and self._watched:
-            self._watcher.see(rows)
+        if self._watcher is not None and self._first is not None:
+            self._watcher.see([{**row, "cell": cast(int, row["cell"]) + self._first} for row in rows])
 
     def say(self, text: str) -> None:
         """A line of text that leaves a bar whole."""

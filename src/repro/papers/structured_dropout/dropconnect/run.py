@@ -11,18 +11,17 @@ from repro.pipeline.system.progress import Progress
 
 
 def run(config: Config, progress: Progress) -> Result:
-    tables: list[pd.DataFrame] = []
+    data = [linear_data.load(config.data.model_copy(update={"whiten": whiten})) for whiten in (True, False)]
+    (cells, one), (_, other) = (linear.grid(config, each) for each in data)
+    table = pd.concat([one.assign(whitened=True), other.assign(whitened=False)], ignore_index=True)
+    table["cell"] = table.index
     curves: list[pd.DataFrame] = []
-    for whiten in (True, False):
-        data = linear_data.load(config.data.model_copy(update={"whiten": whiten}))
-        cells, table = linear.grid(config, data)
-        title = f"{'whitened' if whiten else 'correlated'} X"
+    for first, title, each in zip((0, len(cells)), ("whitened X", "correlated X"), data, strict=True):
         masks = config.options.monte_carlo_masks
-        rows = linear.stochastic_and_deterministic(data, cells, config, progress, masks, title)
-        first = len(cells) * len(tables)
-        tables.append(table.assign(cell=table.cell + first, whitened=whiten))
+        with progress.watched(table.to_dict("records"), first):
+            rows = linear.stochastic_and_deterministic(each, cells, config, progress, masks, title)
         curves.append(rows.assign(cell=rows.cell + first))
-    table, all_curves = pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True)
+    all_curves = pd.concat(curves, ignore_index=True)
     table = linear.mark_diverged(table, all_curves)
     return Result(table, all_curves, {}, _headline(all_curves.merge(table, on="cell")))
 

@@ -8,7 +8,7 @@ import torch
 
 from repro import theory
 from repro.data.linear import load
-from repro.papers.structured_dropout import minimum
+from repro.papers.structured_dropout import linear, minimum
 from repro.papers.structured_dropout.wide_networks import FIXED, Config
 from repro.pipeline.store import Result
 from repro.pipeline.system.progress import Progress
@@ -20,12 +20,17 @@ def run(config: Config, progress: Progress) -> Result:
     curves: list[pd.DataFrame] = []
     spectra, closed = [], []
     target = theory.target_spectrum(data.Y, data.X).numpy()
-    for growth, fixed in product(config.options.growth, FIXED):
-        rates = {"p": None, "retain": (config.options.retain,)} if fixed == "retain" else {}
-        model = config.model.model_copy(update={"width": growth * config.model.width})
-        dropout = config.dropout.model_copy(update=rates)
-        trained = minimum.train_grid(data, config.model_copy(update={"model": model, "dropout": dropout}), progress)
-        table, first = trained.cells, sum(len(done) for done in tables)
+    points = list(product(config.options.growth, FIXED))
+    configs = [_at(growth, fixed, config) for growth, fixed in points]
+    grid = pd.concat(
+        [linear.grid(at, data)[1].assign(fixed=fixed) for at, (_, fixed) in zip(configs, points, strict=True)]
+    )
+    watched = grid.assign(cell=range(len(grid))).to_dict("records")
+    for at, (_, fixed) in zip(configs, points, strict=True):
+        first = sum(len(done) for done in tables)
+        with progress.watched(watched, first):
+            trained = minimum.train_grid(data, at, progress)
+        table = trained.cells
         penalty = (1 - table.retain) / table.retain * np.nansum(trained.block_norms**2, 1)
         norms = [
             float(theory.k_support_norm(torch.from_numpy(values).nan_to_num(0), min(size, len(values))))
@@ -59,3 +64,10 @@ def run(config: Config, progress: Progress) -> Result:
     }
     arrays = {"singular_values": np.concatenate(spectra), "closed_form": np.concatenate(closed), "target": target}
     return Result(cells, pd.concat(curves, ignore_index=True), arrays, found)
+
+
+def _at(growth: int, fixed: str, config: Config) -> Config:
+    """The experiment at a width, with p or θ fixed."""
+    rates = {"p": None, "retain": (config.options.retain,)} if fixed == "retain" else {}
+    model = config.model.model_copy(update={"width": growth * config.model.width})
+    return config.model_copy(update={"model": model, "dropout": config.dropout.model_copy(update=rates)})
