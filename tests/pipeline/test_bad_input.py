@@ -114,7 +114,7 @@ COMMAND_LINE = {
     "Hydra's folder and ours": ([*LINEAR, "hydra.run.dir=x", "results=y"], "hydra.run.dir and results are both given"),
     "Hydra's working directory": ([*LINEAR, "hydra.job.chdir=true"], "a run stays in the folder of its command"),
     "Hydra's search path": ([*LINEAR, "hydra.searchpath=[x]"], "--config-dir FOLDER adds one"),
-    "Hydra's sweeper": ([*LINEAR, "-m", "hydra/sweeper=optuna"], "-m key=value,value runs every combination"),
+    "Hydra's sweeper": ([*LINEAR, "-m", "hydra/sweeper=optuna"], "nothing to search; give a key as interval"),
     "Hydra's callbacks": ([*LINEAR, "+hydra.callbacks.x=1"], "what is to follow a run stands behind its command"),
     "another of Hydra's settings": ([*LINEAR, "hydra.job.num=3"], "hydra.job.num=3: Hydra's own settings cannot be"),
     "no such logging": ([*LINEAR, "hydra/job_logging=loud"], "hydra/job_logging"),

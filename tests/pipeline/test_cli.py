@@ -51,7 +51,7 @@ MISTAKES = {
     "dropuot=dropblock": "unknown key dropuot; did you mean dropout?",
     "data=3": "data=3: must be one of arrays, cifar10, cifar100, correlated, digit_halves",
     "~dropout": "dropout=null: must be one of bernoulli",
-    "~data.kind": "~data.kind: must be one of cifar10",
+    "~data.kind": "~data.kind: must be one of arrays, cifar10",
     "~seed": "~seed: must be an integer; without it seed is [0,1]",
     "dropout.block_size=banana": "dropout.block_size=banana: must be an integer",
     "dropout.block_size=[1,2.5]": "dropout.block_size=2.5: must be an integer",

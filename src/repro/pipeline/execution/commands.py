@@ -90,7 +90,11 @@ def _search(
     multirun: bool,
 ) -> int:
     """Trials of Optuna's in place of every combination."""
-    search, typed = runner.heavy("search"), [text for text in overrides if conf.sets("sweeper", text)]
+    typed = [text for text in overrides if conf.sets("sweeper", text)]
+    try:
+        search = runner.heavy("search")
+    except ModuleNotFoundError:
+        raise UserError(f"{typed[0]}: the package optuna is not installed; make setup does it") from None
     if not multirun:
         raise UserError(f"{typed[0]}: several runs need -m")
     rest = hydras.folders([text for text in overrides if text not in typed], multirun=True)

@@ -7,15 +7,18 @@ was killed is tried again with its values, and the values proposed are those of 
 
 import contextlib
 import hashlib
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from numpy.random import SeedSequence
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 from pydantic import Field, ValidationError
 
 from repro.pipeline.composition.files import CONF
@@ -33,7 +36,7 @@ from repro.pipeline.system.errors import UserError
 
 Make = Callable[[list[str]], Run]
 Values = Mapping[str, object]  # as typed, by key
-Study = Any  # and trials, of Optuna, which need not be installed
+Space = Mapping[str, BaseDistribution]
 
 REFERENCE = CONF.parent / "results" / "reference" / "cpu"
 
@@ -67,10 +70,10 @@ def search(sweeper: Sweeper, overrides: Sequence[str], make: Make, launcher: Lau
         UserError: no Optuna; nothing to search; a value that the experiment does not take with the ends of the others;
             an objective that is no headline number; `n_jobs` without a launcher; a storage that cannot be used.
     """
-    optuna = _optuna()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     given = parsed(overrides)
     fixed = [str(one.input_line) for one in given if not one.is_sweep_override()]
-    space = {str(one.get_key_element()): _distribution(optuna, one) for one in given if one.is_sweep_override()}
+    space = {str(one.get_key_element()): _distribution(one) for one in given if one.is_sweep_override()}
     if not space:
         raise UserError(
             "hydra/sweeper=optuna: nothing to search; give a key as interval(a,b), range(a,b) or choice(a,b)"
@@ -90,31 +93,30 @@ def search(sweeper: Sweeper, overrides: Sequence[str], make: Make, launcher: Lau
     name = sweeper.study_name or _name(run, sweeper, overrides)
     lock = run.results / f".lock-study-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     with locks.hold(lock):  # two processes at one study would take each other's trials for killed ones
-        study = _study(optuna, sweeper, name, run.results)
-        for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study = _study(sweeper, name, run.results)
+        for trial in study.get_trials(states=[TrialState.RUNNING]):
+            study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
-        if there := _judged(optuna, study):
+        if there := _judged(study):
             print(f"study {name}: {there} trials are there", flush=True)
-        while (done := _judged(optuna, study)) < sweeper.n_trials:
+        while (done := _judged(study)) < sweeper.n_trials:
             sampler = optuna.samplers.TPESampler if sweeper.sampler == "tpe" else optuna.samplers.RandomSampler
             study.sampler = sampler(seed=int(SeedSequence([sweeper.seed, done]).generate_state(1)[0]))
             trials = [study.ask(space) for _ in range(min(sweeper.n_jobs, sweeper.n_trials - done))]
-            _try(optuna, study, trials, run_of, objective, launcher, sweeper.n_trials)
+            _try(study, trials, run_of, objective, launcher, sweeper.n_trials)
         return _say_best(study, run_of, objective)
 
 
 def _try(
-    optuna: ModuleType,
-    study: Study,
-    trials: Sequence[Study],
+    study: optuna.Study,
+    trials: Sequence[optuna.Trial],
     run_of: Callable[[Values], Run],
     objective: str,
     launcher: Launcher | None,
     total: int,
 ) -> None:
     """Runs proposed trials, and tells the study what they came to; one without a number counts as worse than all."""
-    done = _judged(optuna, study)
+    done = _judged(study)
     runs: dict[int, Run] = {}
     wrong: dict[int, str] = {}
     for number, trial in enumerate(trials):
@@ -142,13 +144,13 @@ def _try(
             wrong |= {} if value is not None and math.isfinite(value) else {number: f"{objective} is not a number"}
         if number in wrong:
             print(f"  no result: {wrong[number]}", flush=True)
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, value)
             print(f"  {objective} {value:.4g}, best so far {study.best_value:.4g}", flush=True)
 
 
-def _say_best(study: Study, run_of: Callable[[Values], Run], objective: str) -> int:
+def _say_best(study: optuna.Study, run_of: Callable[[Values], Run], objective: str) -> int:
     try:
         best = study.best_trial
     except ValueError:
@@ -158,28 +160,21 @@ def _say_best(study: Study, run_of: Callable[[Values], Run], objective: str) -> 
     return 0
 
 
-def _optuna() -> ModuleType:
-    try:
-        optuna = importlib.import_module("optuna")
-    except ImportError:
-        raise UserError("hydra/sweeper=optuna: the package optuna is not installed; make setup does it") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
-def _distribution(optuna: ModuleType, override: Override) -> object:
+def _distribution(override: Override) -> BaseDistribution:
     """The values between which Optuna may choose, as Hydra's grammar has them."""
-    values, of = override.value(), optuna.distributions
+    values = override.value()
     try:
         if isinstance(values, IntervalSweep):
-            whole = isinstance(values.start, int) and isinstance(values.end, int)
-            kind = of.IntDistribution if whole else of.FloatDistribution
-            return kind(values.start, values.end, log="log" in values.tags)
+            low, high, log = values.start, values.end, "log" in values.tags
+            if isinstance(low, int) and isinstance(high, int):
+                return IntDistribution(low, high, log=log)
+            return FloatDistribution(float(low or 0), float(high or 0), log=log)
         typed = list(override.sweep_string_iterator())
+        if isinstance(values, RangeSweep) and all(map(_is_whole, typed)):
+            return IntDistribution(int(typed[0]), int(typed[-1]), step=int(values.step))
         if isinstance(values, RangeSweep):
-            kind, number = (of.IntDistribution, int) if all(map(_is_whole, typed)) else (of.FloatDistribution, float)
-            return kind(number(typed[0]), number(typed[-1]), step=values.step)
-        return of.CategoricalDistribution(typed)
+            return FloatDistribution(float(typed[0]), float(typed[-1]), step=float(values.step))
+        return CategoricalDistribution(typed)
     except ValueError as error:
         raise UserError(f"{override.input_line}: {first_line(error)}") from None
 
@@ -188,10 +183,10 @@ def _is_whole(text: str) -> bool:
     return text.lstrip("-").isdigit()
 
 
-def _checked(space: Mapping[str, Any], run_of: Callable[[Values], Run]) -> Run:
+def _checked(space: Space, run_of: Callable[[Values], Run]) -> Run:
     """A run of the space; a `UserError` for the first value that goes neither with the others' first values nor with
     their last ones."""
-    ends = {key: list(getattr(one, "choices", ())) or [one.low, one.high] for key, one in space.items()}
+    ends = {key: _ends(one) for key, one in space.items()}
     first, last = ({key: values[at] for key, values in ends.items()} for at in (0, -1))
     run = None
     for key, values in ends.items():
@@ -205,6 +200,13 @@ def _checked(space: Mapping[str, Any], run_of: Callable[[Values], Run]) -> Run:
                 raise mistake from None
     assert run is not None
     return run
+
+
+def _ends(values: BaseDistribution) -> list[object]:
+    if isinstance(values, CategoricalDistribution):
+        return list(values.choices)
+    assert isinstance(values, IntDistribution | FloatDistribution)
+    return [values.low, values.high]
 
 
 def _objective(sweeper: Sweeper, run: Run) -> str:
@@ -232,20 +234,18 @@ def _name(run: Run, sweeper: Sweeper, overrides: Sequence[str]) -> str:
     return f"{run.config.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
 
 
-def _study(optuna: ModuleType, sweeper: Sweeper, name: str, results: Path) -> Study:
+def _study(sweeper: Sweeper, name: str, results: Path) -> optuna.Study:
     where = sweeper.storage or str(results / "optuna.log")
     try:
-        if "://" in where:
-            storage = where
-        else:
+        if "://" not in where:
             Path(where).parent.mkdir(parents=True, exist_ok=True)
-            storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(where))
+        storage = where if "://" in where else JournalStorage(JournalFileBackend(where))
         return optuna.create_study(storage=storage, study_name=name, direction=sweeper.direction, load_if_exists=True)
     except Exception as error:  # of any database
         raise UserError(f"hydra.sweeper.storage={where}: {first_line(error)}") from error
 
 
-def _judged(optuna: ModuleType, study: Study) -> int:
+def _judged(study: optuna.Study) -> int:
     """How many trials have come to their end; those that were killed have failed, and count anew."""
-    states = [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
+    states = [TrialState.COMPLETE, TrialState.PRUNED]
     return len(study.get_trials(deepcopy=False, states=states))
