@@ -102,26 +102,25 @@ def test_processes_and_configuration_must_agree(monkeypatch):
 SRUN = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_ID": "4"}
 
 
-def test_what_srun_has_started_is_said(tmp_path):
+def test_what_srun_has_started_is_said(tmp_path, monkeypatch):
     """No traceback of Lightning's, which wants --ntasks-per-node, whatever the name of the job."""
-    for more, typed, says in (
-        (
-            {},
-            [],
-            "srun (SLURM_NTASKS=2) has started 2 processes, and training.devices=1 on 1 machine takes 1: start as",
-        ),
-        (
-            {"SLURM_NTASKS_PER_NODE": "2"},
-            ["training.nodes=2"],
-            "training.devices=1: must be 2, as SLURM_NTASKS_PER_NODE",
-        ),
-        ({"SLURM_NNODES": "2"}, ["training.devices=2"], "training.nodes=1: must be 2, as SLURM_NNODES says"),
+    done = begun(sys.executable, RUN, *DEEP, **SRUN)
+    output, _ = done.communicate(timeout=100)
+    assert (done.returncode, "Traceback" in output) == (2, False), output
+    assert "srun (SLURM_NTASKS=2) has started 2 processes, and training.devices=1 on 1 machine takes 1: start" in output
+    assert list(tmp_path.iterdir()) == []
+    for name, value in SRUN.items():
+        monkeypatch.setenv(name, value)
+    for name, layout, says in (
+        ("SLURM_NTASKS_PER_NODE", (1, 2), "training.devices=1: must be 2, as SLURM_NTASKS_PER_NODE"),
+        ("SLURM_NNODES", (2, 1), "training.nodes=1: must be 2, as SLURM_NNODES says"),
     ):
-        done = begun(sys.executable, RUN, *DEEP, *typed, **SRUN, **more)
-        output, _ = done.communicate(timeout=100)
-        assert (done.returncode, "Traceback" in output) == (2, False), output
-        assert says in output
-        assert list(tmp_path.iterdir()) == []
+        with monkeypatch.context() as more:
+            more.setenv("SLURM_NTASKS_PER_NODE", "")
+            more.delenv("SLURM_NTASKS_PER_NODE")  # what `check` sets is taken back
+            more.setenv(name, "2")
+            with pytest.raises(UserError, match=says):
+                distributed.check(*layout)
 
 
 def test_variables_that_srun_leaves_out_are_no_obstacle(monkeypatch):
@@ -159,14 +158,15 @@ def test_processes_here_take_a_free_port(monkeypatch):
         assert not set(left) & set(os.environ)
 
 
-def test_a_run_on_two_devices_where_the_port_is_taken():
+def test_a_run_on_two_devices_where_the_port_is_taken(monkeypatch):
+    """Fabric takes a free one where none is named."""
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        finished(begun(sys.executable, RUN, *DEEP, "training.devices=2", MASTER_PORT=port, MASTER_ADDR="10.255.255.1"))
-    (record,) = records.records("last_layer_dropout")
-    assert record.config["training"]["devices"] == 2
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        monkeypatch.setenv("MASTER_ADDR", "10.255.255.1")
+        fabric_of(load([*DEEP, "training.devices=2"]).training, "cpu")
+    assert not {"MASTER_PORT", "MASTER_ADDR"} & set(os.environ)
 
 
 def test_a_record_of_one_node_keeps_its_fingerprint():
