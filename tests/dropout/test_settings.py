@@ -9,7 +9,11 @@ from repro import dropout
 from repro.dropout.settings import Dropout, Noise
 from repro.pipeline.settings import implementation, ours
 
-SCHEMES = ["bernoulli", "dropblock", "dropconnect_U", "dropconnect_V", "gaussian", "overlapping_dropblock"]
+SCHEMES = [
+    *("bernoulli", "dropblock", "dropconnect_U", "dropconnect_V"),
+    *("gaussian", "overlapping_dropblock", "structured"),
+]
+OF_STRUCTURED = ["noise_mean", "reflections", "rotation_seed", "spread"]
 
 
 def settings(scheme, **changes) -> Dropout:
@@ -29,7 +33,9 @@ def test_every_scheme_is_found_and_has_its_distribution():
         dropout.DropConnect(7, 8, 0.5, "V"),
         dropout.CorrelatedGaussian(8, 0.5, 0.3),
         dropout.OverlappingDropBlock(8, 2, 0.5),
+        masks(settings("structured").noises()[0]),
     ]
+    assert isinstance(masks(settings("structured").noises()[0]), dropout.StructuredGaussian)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -66,10 +72,12 @@ def test_what_has_no_effect_is_left_out_and_named():
     assert plain.ignored() == {
         "dropout.block_size": "no blocks in bernoulli",
         "dropout.correlation": "not a parameter of bernoulli",
+        **{f"dropout.{name}": "not a parameter of bernoulli" for name in OF_STRUCTURED},
     }
-    assert set(settings("gaussian").ignored()) == {"dropout.block_size"}
-    assert set(settings("dropblock").ignored()) == {"dropout.correlation"}
-    assert settings(["bernoulli", "gaussian", "dropblock"]).ignored() == {}
+    others = {f"dropout.{name}" for name in OF_STRUCTURED}
+    assert set(settings("gaussian").ignored()) == {"dropout.block_size"} | others
+    assert set(settings("dropblock").ignored()) == {"dropout.correlation"} | others
+    assert settings(["bernoulli", "gaussian", "dropblock", "structured"]).ignored() == {}
     assert settings(["bernoulli", "dropblock"], block_size=4).block_size == (4,)
 
 

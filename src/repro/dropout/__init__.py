@@ -16,6 +16,7 @@ _MODULES = {
     "MaskDistribution": "distribution",
     "OriginalDropBlock2d": "original_dropblock",
     "OverlappingDropBlock": "overlapping_dropblock.masks",
+    "StructuredGaussian": "structured.masks",
 }
 __all__ = list(_MODULES)
 

@@ -8,3 +8,4 @@ from repro.dropout.layers import DropBlock2d as DropBlock2d
 from repro.dropout.layers import FeatureDropout as FeatureDropout
 from repro.dropout.original_dropblock import OriginalDropBlock2d as OriginalDropBlock2d
 from repro.dropout.overlapping_dropblock.masks import OverlappingDropBlock as OverlappingDropBlock
+from repro.dropout.structured.masks import StructuredGaussian as StructuredGaussian

@@ -24,6 +24,9 @@ class Noise(Section):
         """What the masks multiply."""
         return "hidden"
 
+    def fit(self, width: int) -> None:
+        """Raises a ValueError where the scheme's own parameters do not fit a model of so many units."""
+
 
 class Dropout(Section):
     """A grid over schemes, block sizes and one of the two probabilities.
@@ -82,7 +85,8 @@ class Dropout(Section):
         """That the blocks fit a model of so many units.
 
         Raises:
-            ValueError: disjoint blocks, or any where p is given, that do not divide the width; blocks above it.
+            ValueError: disjoint blocks, or any where p is given, that do not divide the width; blocks above it; what
+                a scheme itself refuses.
         """
         blocks = {noise.blocks for noise in self.noises()} - {"none"}
         for size in self.block_size if blocks else ():
@@ -91,6 +95,8 @@ class Dropout(Section):
                 raise ValueError(f"dropout.block_size={size}: must divide model.width={width}; allowed: {divisors}")
             if size > width:
                 raise ValueError(f"dropout.block_size={size}: must be at most model.width={width}")
+        for noise in self.noises():
+            noise.fit(width)
 
     def only(self, experiment: str, takes: Callable[[Noise], bool]) -> None:
         """That an experiment takes all of these schemes.

@@ -30,12 +30,22 @@ from repro.theory.objectives import (
 from repro.theory.onset import Onset, collapse_onset
 from repro.theory.spectrum import effective_rank
 from repro.theory.support_norm import k_support_norm, prox_squared_k_support, spectral_k_support_norm
+from repro.theory.variational import (
+    best_rotation,
+    kl_empirical_bayes,
+    kl_hierarchical,
+    kl_log_uniform,
+    kl_normal,
+    optimal_rates,
+    total_correlation,
+)
 from repro.theory.width import blocks_needed
 
 __all__ = [
     "GlobalMinimum",
     "Onset",
     "apportioned_spectrum",
+    "best_rotation",
     "blocks_needed",
     "collapse_onset",
     "critical_penalty",
@@ -49,7 +59,12 @@ __all__ = [
     "global_minimizer",
     "induced_penalty",
     "k_support_norm",
+    "kl_empirical_bayes",
+    "kl_hierarchical",
+    "kl_log_uniform",
+    "kl_normal",
     "minimum_value",
+    "optimal_rates",
     "prox_squared_k_support",
     "rank_one_minimizer",
     "regularizer_bound",
@@ -57,4 +72,5 @@ __all__ = [
     "shrink_singular_values",
     "spectral_k_support_norm",
     "target_spectrum",
+    "total_correlation",
 ]

@@ -50,3 +50,12 @@ def test_figures(run, drawn):
     images = [axis for axis in axes["covariances"] if axis.images]
     assert len(images) == 4
     assert all(0.99 < float(axis.images[0].get_array().max()) <= 1 for axis in images)
+
+
+def test_noise_of_a_rotated_covariance_is_one_of_them(run_linear):
+    run = run_linear(
+        *("experiment=any_dropout", "dropout=structured", "dropout.retain=0.8", "dropout.reflections=3"),
+        *("training.steps=60", "training.log_points=4", "options.monte_carlo_masks=3000"),
+    )
+    assert squared(run.curves, "deterministic").max() < 3.5**2
+    assert squared(run.curves, "dropout_objective").mean() > 15
