@@ -36,6 +36,7 @@ from repro.theory.variational import (
     kl_hierarchical,
     kl_log_uniform,
     kl_normal,
+    noise_gram,
     optimal_rates,
     total_correlation,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "kl_log_uniform",
     "kl_normal",
     "minimum_value",
+    "noise_gram",
     "optimal_rates",
     "prox_squared_k_support",
     "rank_one_minimizer",

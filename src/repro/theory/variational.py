@@ -12,7 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from repro.theory.checks import Number, check_batches, check_finite, check_matrices, check_vectors, per_matrix
+from repro.theory.checks import (
+    Number,
+    check_batches,
+    check_finite,
+    check_matrices,
+    check_size,
+    check_vectors,
+    per_matrix,
+)
 
 Several = Float[Tensor, "..."]
 
@@ -145,6 +153,21 @@ def best_rotation(gram: Several, rates: Several) -> tuple[Several, Several]:
     order = order.expand(*batch, -1)
     chosen = vectors.expand(*batch, -1, -1).gather(-1, order[..., None, :].expand(*batch, *vectors.shape[-2:]))
     return chosen, (rates * values.expand(*batch, -1).gather(-1, order)).sum(-1)
+
+
+def noise_gram(U: Several, V: Several, X: Several) -> Several:
+    """G = (UᵀU)∘(VᵀXXᵀV), positive semi-definite: E‖Y − U diag(z) VᵀX‖² is ‖Y − U diag(m) VᵀX‖² + ⟨C, G⟩.
+
+    Shapes as in `expected_objective`: U (*batch, outputs, K), V (*batch, inputs, K), X (*batch, inputs, samples).
+
+    Returns:
+        (*batch, K, K).
+    """
+    check_matrices(U=U, V=V, X=X)
+    check_size("V", V, -1, "U", U, -1)
+    check_size("X", X, -2, "V", V, -2)
+    hidden = V.mT @ X
+    return (U.mT @ U) * (hidden @ hidden.mT)
 
 
 def optimal_rates(gram_diagonal: Several, columns: int, noise_variance: Number) -> Several:

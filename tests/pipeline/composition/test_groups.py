@@ -104,9 +104,7 @@ def test_the_last_layer_takes_noise_on_its_units(experiment):
     for option, sizes in {"bernoulli": [1], "overlapping_dropblock": before["block_size"], "gaussian": [1]}.items():
         after = dropout_of(experiment, f"dropout={option}")
         assert (after["scheme"], after["block_size"], after["retain"]) == ([option], sizes, before["retain"])
-    with pytest.raises(
-        UserError, match=r"takes dropout=bernoulli, dropblock, gaussian, overlapping_dropblock, structured$"
-    ):
+    with pytest.raises(UserError, match=r"takes dropout=bernoulli, .*, gaussian, overlapping_dropblock, structured$"):
         dropout_of(experiment, "dropout=dropconnect")
 
 

@@ -1,0 +1,11 @@
+"""No training: what is asked is computed."""
+
+from typing import ClassVar, Literal
+
+from repro.pipeline.settings import Training
+
+
+class Settings(Training):
+    ROUNDING: ClassVar[float] = 1e-6
+
+    kind: Literal["none"]
