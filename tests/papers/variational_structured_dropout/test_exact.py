@@ -214,8 +214,8 @@ def test_descent_of_many_problems_at_once_finds_each_minimum():
         ("experiment=structured_posterior data.noise=0.0", "data.noise=0.0: must be greater than 0"),
         ("experiment=structured_posterior options.inputs=[50]", "options.inputs=50: must be at most data.samples="),
         (
-            "experiment=structured_posterior data.in_features=5",
-            "data.in_features=5: has no effect here, options.inputs",
+            "experiment=structured_posterior data.in_features=60",
+            "data.in_features=60: has no effect here, options.inputs",
         ),
     ],
 )
