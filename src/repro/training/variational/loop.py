@@ -1,0 +1,107 @@
+"""Adam on −log p(y | x, W)/n + KL/n, networks of one shape side by side; predictions by draws."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+
+from repro.models.variational.build import Network
+from repro.models.variational.layers import VariationalLinear
+from repro.training.variational import Settings
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(copies, N, outputs) and targets (copies, N, …) → −log p, (copies, N)."""
+
+
+def train(
+    network: Network,
+    inputs: Float[Tensor, "copies N features"],
+    targets: Tensor,
+    loss: Loss,
+    settings: Settings,
+    batches: Generator,
+    noise: Generator,
+    measure: Callable[[int], None] = lambda step: None,
+    extra: tuple[Tensor, ...] = (),
+) -> Bool[Tensor, " copies"]:
+    """Trains in place; says which copies diverged: a step of a copy that is not finite is left out.
+
+    Args:
+        network: of so many copies.
+        inputs: of each copy's own training set.
+        targets: (copies, N) classes or (copies, N, outputs) numbers.
+        loss: −log p of each example.
+        settings: how.
+        batches: draws the examples of each step, every copy its own.
+        noise: draws what the layers draw.
+        measure: called at `log_steps`.
+        extra: parameters of the loss.
+    """
+    network.draw_from(noise)
+    network.noisy(True)
+    parameters = [p for p in (*network.parameters(), *extra) if p.requires_grad]
+    adam = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+    copies, count = inputs.shape[:2]
+    diverged = torch.zeros(copies, dtype=torch.bool)
+    points, order = set(log_steps(settings)), examples(count, copies, settings.batch_size, batches)
+    warm = max(1, round(settings.kl_warmup * settings.steps))
+    which = torch.arange(copies)[:, None]
+    for step in range(settings.steps + 1):
+        if step in points:
+            measure(step)
+        if step == settings.steps:
+            break
+        rows = next(order)
+        for group in adam.param_groups:  # constant, then down to nothing
+            group["lr"] = settings.learning_rate * min(1.0, 2 * (1 - step / settings.steps))
+        fit = loss(network(inputs[which, rows]), targets[which, rows]).mean(-1)
+        total = fit + min(1.0, (step + 1) / warm) * network.kl() / count
+        bad = ~total.detach().isfinite()
+        diverged |= bad
+        adam.zero_grad()
+        torch.where(bad, 0, total).sum().backward()
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.nan_to_num_(0, 0, 0)
+        adam.step()
+    return diverged
+
+
+def log_steps(settings: Settings) -> list[int]:
+    """Evenly spaced, from 0 to the last."""
+    return sorted({round(settings.steps * i / (settings.log_points - 1)) for i in range(settings.log_points)})
+
+
+def examples(count: int, copies: int, size: int, generator: Generator) -> Iterator[Tensor]:
+    """Rows of a batch for each copy, (copies, size), every example once a pass."""
+    size = min(size, count)
+    while True:
+        orders = torch.stack([torch.randperm(count, generator=generator) for _ in range(copies)])
+        for start in range(0, count - size + 1, size):
+            yield orders[:, start : start + size]
+
+
+@torch.no_grad()
+def draws(
+    network: Network, inputs: Float[Tensor, "copies N features"], count: int, generator: Generator
+) -> Float[Tensor, "count copies N outputs"]:
+    """What `count` draws of the posterior predict; one W for all rows where a layer can."""
+    network.draw_from(generator)
+    network.noisy(True)
+    local = [la for la in network.layers() if isinstance(la, VariationalLinear) and la.sampling == "local"]
+    for layer in local:
+        layer.sampling = "weights"
+    found = torch.stack([network(inputs) for _ in range(count)])
+    for layer in local:
+        layer.sampling = "local"
+    return found
+
+
+@torch.no_grad()
+def negative_elbo(
+    network: Network, inputs: Tensor, targets: Tensor, loss: Loss, count: int, generator: Generator
+) -> Float[Tensor, " copies"]:
+    """−ELBO per example, nats: the mean over `count` draws of −log p, plus KL/n."""
+    fit = torch.stack([loss(one, targets).mean(-1) for one in draws(network, inputs, count, generator)]).mean(0)
+    return fit + network.kl() / inputs.shape[1]
