@@ -211,7 +211,7 @@ def test_descent_of_many_problems_at_once_finds_each_minimum():
         ("experiment=structured_noise options.reflections=[9]", "options.reflections=9: must be at most model.width=8"),
         ("experiment=structured_noise dropout.reflections=3", "dropout.reflections=3: has no effect here, options"),
         ("experiment=structured_noise training=sgd", "training.kind=sweep: structured_noise takes training=none"),
-        ("experiment=structured_posterior data.noise=0.0", "data.noise=0.0: must be greater than 0"),
+        ("experiment=structured_posterior options.noise=0.0", "options.noise=0.0: must be greater than 0"),
         ("experiment=structured_posterior options.inputs=[50]", "options.inputs=50: must be at most data.samples="),
         (
             "experiment=structured_posterior data.in_features=60",

@@ -94,7 +94,12 @@ def test_every_experiment_file_begins_with_its_command(name):
 
 
 # Group files that the tiny experiment cannot take (it sets steps, which networks count in epochs) → one that can.
-OF_ONE_EXPERIMENT = {"network": "last_layer_dropout", "deep_linear": "deep_linear_regularizer"}
+OF_ONE_EXPERIMENT = {
+    "network": "last_layer_dropout",
+    "deep_linear": "deep_linear_regularizer",
+    **dict.fromkeys(("mlp", "tables", "variational"), "variational_regression"),
+    "none": "structured_noise",
+}
 
 
 NEEDS_FILES = ("arrays", "image_arrays")

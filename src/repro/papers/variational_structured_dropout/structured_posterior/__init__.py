@@ -11,16 +11,18 @@ from pydantic import model_validator
 
 from repro.papers.variational_structured_dropout.settings import PosteriorConfig, Reflections
 from repro.pipeline.claims import Claim, NotMeasured
-from repro.pipeline.settings import Count, OneOrMany, Section
+from repro.pipeline.settings import Count, OneOrMany, Positive, Section
 from repro.pipeline.store import Record
 
 
 class Options(Section):
-    """`inputs`: K; `reflections`: T below K, K − 1 added up to K = `full`; `restarts`: the best of them counts."""
+    """`inputs`: K; `reflections`: T below K, K − 1 added up to K = `full`; `noise`: its known standard
+    deviation; `restarts`: the best of them counts, and below 16 inputs there are more of them."""
 
     inputs: OneOrMany[Count]
     reflections: OneOrMany[Reflections]
     full: Count
+    noise: Positive
     restarts: Count
     iterations: Count
 
@@ -34,9 +36,7 @@ class Config(PosteriorConfig):
     options: Options
 
     @model_validator(mode="after")
-    def _known_noise(self) -> "Config":
-        if not self.data.noise:
-            raise ValueError("data.noise=0.0: must be greater than 0, the noise whose variance the posterior knows")
+    def _enough_samples(self) -> "Config":
         if (most := max(self.options.inputs)) > self.data.samples:
             raise ValueError(f"options.inputs={most}: must be at most data.samples={self.data.samples}")
         return self
@@ -49,6 +49,7 @@ class Config(PosteriorConfig):
         learned = {f"dropout.{name}": "rates and rotation are learned" for name in ("p", "retain", "spread")}
         tried = {"dropout.noise_mean": "both are tried", "dropout.reflections": "options.reflections are tried"}
         data = {f"data.{name}": "one target" for name in ("rank", "out_features")}
+        data |= {"data.noise": "options.noise is that of the target"}
         data |= {"data.in_features": "options.inputs are tried", "data.whiten": "both designs are tried"}
         model = {f"model.{name}": "the model is one layer on options.inputs" for name in ("width", "init_scale")}
         return super().ignored() | learned | tried | {"dropout.rotation_seed": "the rotation is learned"} | data | model

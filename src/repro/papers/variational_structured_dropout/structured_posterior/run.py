@@ -23,6 +23,8 @@ from repro.training.sweep.noise import seeded_generator
 MEANS = ("centred", "rotated")
 # How far from the family before it a warm start is thrown.
 THROWN = 0.3
+# Inputs below which there are more descents than asked for, which cost little.
+MANY = 16
 
 
 class Regression(NamedTuple):
@@ -114,7 +116,7 @@ def elbo(posterior: Posterior, regression: Regression, noise_variance: float) ->
 def run(config: Config, progress: Progress) -> Result:
     tables: list[pd.DataFrame] = []
     arrays: dict[str, np.ndarray] = {}
-    options, variance = config.options, config.data.noise**2
+    options, variance = config.options, config.options.noise**2
     with progress.phase("structured posteriors", total=config.networks) as bar:
         for inputs in options.inputs:
             places, regression = _regressions(config, inputs)
@@ -146,12 +148,13 @@ def _regressions(config: Config, inputs: int) -> tuple[list[dict[str, object]], 
     read = cast(Callable[[object], tuple[Tensor, Tensor]], implementation(data, "load"))
     places, found = [], []
     for seed in config.seed:
-        changes = {"in_features": inputs, "rank": 1, "out_features": 1, "seed": data.seed + seed}
+        changes = {"in_features": inputs, "rank": 1, "out_features": 1, "noise": config.options.noise}
+        changes |= {"seed": data.seed + seed}
         X, Y = read(data.model_copy(update=changes))
         both = {"correlated": X, "orthogonal": whiten(X) * data.samples**0.5}
         for design, noise_mean in product(both, MEANS):
             places.append({"seed": seed, "design": design, "noise_mean": noise_mean})
-            found.append(Regression.of(both[design], Y[0], data.noise**2))
+            found.append(Regression.of(both[design], Y[0], config.options.noise**2))
     return places, Regression(*(torch.stack(parts) for parts in zip(*found, strict=True)))
 
 
@@ -167,7 +170,8 @@ def fitted(
 
     A reflection along an axis, applied first, changes no covariance: the family with fewer reflections is part of this.
     """
-    (problems, width), restarts = regression.center.shape, config.options.restarts
+    problems, width = regression.center.shape
+    restarts = config.options.restarts * max(1, MANY // width)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(problems, restarts, *shape, generator=generator, dtype=torch.float64)

@@ -103,8 +103,6 @@ CLAIMS = (
         "nll",
         ("VD-EB", "VSD"),
         figure="quality",
-        caveat=ALIKE,
-        departs=HERE,
     ),
     claim(
         "ood_above_vd",
