@@ -31,4 +31,5 @@ def _differences(axis: Axes, cells: pd.DataFrame, column: str) -> None:
     reach = 1.96 * table.std().fillna(0) / np.sqrt(count)
     axis.errorbar(table.mean(), range(len(table.columns)), xerr=reach, fmt="o", color=plotting.COLORS[0])
     axis.axvline(0, color="0.4", linewidth=0.6)
+    axis.locator_params(axis="x", nbins=4)
     axis.set_yticks(range(len(table.columns)), list(table.columns))
