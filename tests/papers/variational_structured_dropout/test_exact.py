@@ -9,7 +9,7 @@ from repro.papers.variational_structured_dropout.structured_noise import expansi
 from repro.papers.variational_structured_dropout.structured_noise import run as noise_run
 from repro.papers.variational_structured_dropout.structured_posterior import run as posterior_run
 from repro.papers.variational_structured_dropout.structured_posterior.lbfgs import minimise
-from repro.pipeline import settings
+from repro.pipeline import plotting, settings
 from repro.pipeline.execution.making import compute
 from repro.pipeline.experiment import Experiment
 from repro.pipeline.presentation import verdicts
@@ -186,8 +186,9 @@ def test_figures(experiment, tmp_path):
     record = record_of(experiment, tmp_path)
     figures = Experiment(module_of(experiment)).figures(record)
     assert set(figures) == set(Experiment(module_of(experiment)).captions)
-    for figure in figures.values():
-        figure.draw_without_rendering()
+    with plotting.style():
+        for draw in figures.values():
+            draw().draw_without_rendering()
 
 
 def test_descent_of_many_problems_at_once_finds_each_minimum():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from repro.papers.variational_structured_dropout import networks
-from repro.pipeline import settings
+from repro.pipeline import plotting, settings
 from repro.pipeline.execution.making import compute
 from repro.pipeline.experiment import Experiment
 from repro.pipeline.presentation import verdicts
@@ -71,8 +71,9 @@ def test_figures(records, experiment):
     module = Experiment(module_of(experiment))
     figures = module.figures(records[experiment])
     assert set(figures) == set(module.captions)
-    for figure in figures.values():
-        figure.draw_without_rendering()
+    with plotting.style():
+        for draw in figures.values():
+            draw().draw_without_rendering()
 
 
 def test_the_number_of_threads_changes_no_bit(records, tmp_path):

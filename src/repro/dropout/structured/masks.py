@@ -4,9 +4,9 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
-from repro.dropout.distribution import MaskDistribution
+from repro.dropout.distribution import MaskDistribution, Source, drawing
 from repro.dropout.structured import Settings
 from repro.theory.checks import check_probability, check_vectors
 from repro.theory.householder import check_householder, reflected
@@ -85,8 +85,8 @@ class StructuredGaussian(MaskDistribution):
         check_probability("retain", retain)
         return replace(self, rates=self.rates * ((1 - retain) / retain / (1 / self.retain - 1)))
 
-    def sample(self, count: int, generator: Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-        noise = torch.randn(count, self.width, generator=generator, device=generator.device, dtype=dtype)
+    def sample(self, count: int, generator: Source, dtype: torch.dtype = torch.float32) -> Tensor:
+        noise = torch.randn(count, self.width, dtype=dtype, **drawing(generator))
         return self.mean.to(noise) + reflected(noise * self.rates.sqrt().to(noise), self.vectors.to(noise))
 
 
