@@ -47,7 +47,7 @@ def test_without_reflections_it_is_variational_dropout_to_the_bit():
     assert torch.equal(linear(reflections=2).weight, layer.weight)
 
 
-@pytest.mark.parametrize("sampling", ["local", "weights"])
+@pytest.mark.parametrize("sampling", ["local", "pairs", "weights"])
 @pytest.mark.parametrize("noise_mean", ["centred", "rotated"])
 @pytest.mark.parametrize("reflections", [1, 3, K])
 def test_what_it_draws_has_the_moments_of_its_posterior(reflections, noise_mean, sampling):
@@ -64,7 +64,10 @@ def test_what_it_draws_has_the_moments_of_its_posterior(reflections, noise_mean,
         if sampling == "local":
             drawn = layer(h.expand(200_000, -1))
         else:
-            drawn = torch.stack([layer(h)[0] for _ in range(4_000)])
+            both = torch.stack([layer(h.expand(2, -1)) for _ in range(4_000)])
+            drawn = both[:, 0]
+            if sampling == "pairs":  # two rows that mirror each other's noise
+                assert torch.allclose(both.double().mean(1), mean.expand(4_000, -1), atol=1e-4)
     count, drawn = len(drawn), drawn.double()
     assert ((drawn.mean(0) - mean).abs() / (variance / count).sqrt()).max() < 4
     assert (drawn.var(0) / variance - 1).abs().max() < 5 * math.sqrt(2 / count)
@@ -72,6 +75,32 @@ def test_what_it_draws_has_the_moments_of_its_posterior(reflections, noise_mean,
     assert (drawn.var(0) / wrong - 1).abs().max() > 10 * math.sqrt(2 / 200_000)
     # Independent columns: outputs are uncorrelated.
     assert torch.corrcoef(drawn.mT).fill_diagonal_(0).abs().max() < 5 / count**0.5
+
+
+def test_without_a_choice_a_layer_draws_in_the_way_that_costs_no_more_than_variational_dropout():
+    assert linear().sampling == "local"
+    assert linear(reflections=1).sampling == "pairs"
+    assert linear(reflections=1, sampling="local").sampling == "local"
+    with torch.no_grad():
+        for rows in (1, 2, 5):
+            assert linear(reflections=1)(torch.randn(rows, K)).shape == (rows, Q)
+
+
+def test_pairs_have_the_mean_gradient_of_rows_drawn_apart():
+    """Of a loss that is not linear in the outputs, so that the noise's part in it is not nothing."""
+    values, found = torch.randn(6, K, generator=seeded(5)), {}
+    for sampling in ("local", "pairs"):
+        layer, gradients = linear(reflections=2, sampling=sampling), []
+        for _ in range(1500):
+            layer.zero_grad()
+            layer(values).square().mean().backward()
+            gradients.append(torch.cat([p.grad.flatten() for p in (layer.weight, layer.log_rates, layer.vectors)]))
+        found[sampling] = torch.stack(gradients)
+    one, other = found.values()
+    error = ((one.var(0) + other.var(0)) / 1500).sqrt() + 1e-6
+    assert ((one.mean(0) - other.mean(0)).abs() / error).max() < 4.5
+    assert one.mean(0).abs().div(error).min() > 0
+    assert float(one.var(0).sum()) < float(other.var(0).sum())  # what it is paid with
 
 
 def test_shared_columns_share_their_noise_over_each_row():

@@ -9,7 +9,7 @@ from scipy import integrate, special
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from repro import theory
-from repro.theory.householder import check_householder, covariance_diagonal, reflected
+from repro.theory.householder import check_householder, covariance_diagonal, factors, reflected, rotated_noise
 
 FLOAT = torch.float64
 K, Q, T = 4, 3, 2
@@ -47,6 +47,30 @@ def test_reflections_are_their_product(reflections):
     assert int(torch.linalg.matrix_rank(U - torch.eye(K, dtype=FLOAT))) <= reflections
     if reflections > 1:  # the control: their order counts
         assert not torch.allclose(reflected(values, vectors.flip(0)), values @ U.mT, atol=1e-3)
+
+
+@pytest.mark.parametrize("reflections", [0, 1, 3])
+def test_noise_in_columns_is_the_rotation_of_its_scaled_columns(reflections):
+    vectors, normal, rates = draw(2, reflections, K), draw(2, K, 6, seed=1), draw(2, K, seed=2).exp()
+    for one, noise, alpha, found in zip(vectors, normal, rates, rotated_noise(normal, rates, vectors), strict=True):
+        torch.testing.assert_close(found, product(one) @ (alpha.sqrt()[:, None] * noise), rtol=1e-12, atol=1e-13)
+    leaves = [part.requires_grad_() for part in (normal, rates, vectors)]
+    assert torch.autograd.gradcheck(rotated_noise, leaves)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8])
+def test_one_reflection_less_than_inputs_reaches_every_rotation_up_to_signs(width):
+    for U in [
+        *torch.linalg.qr(draw(3, width, width))[0],
+        torch.eye(width, dtype=FLOAT),
+        -torch.eye(width, dtype=FLOAT),
+    ]:
+        vectors = factors(U)
+        assert vectors.shape == (width - 1, width)
+        signs = product(vectors).mT @ U if width > 1 else U
+        torch.testing.assert_close(signs.abs(), torch.eye(width, dtype=FLOAT), rtol=0, atol=1e-13)
+    both = torch.linalg.qr(draw(3, width, width))[0]
+    torch.testing.assert_close(factors(both)[1], factors(both[1]))
 
 
 def test_reflections_in_batches_and_their_gradient():

@@ -5,38 +5,66 @@ of Schreiber and Van Loan (1989). Vectors stand in rows, (*batch, T, K); T = 0 i
 """
 
 from jaxtyping import Float
-from torch import Tensor, eye, linalg
+from torch import Tensor, eye, linalg, stack
 
 from repro.theory.checks import check_finite
 
-
-def compact(vectors: Float[Tensor, "..."]) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
-    """V of U = I − V S Vᵀ in rows, (*batch, T, K), and S, (*batch, T, T), T ≥ 1. Differentiable; checks nothing."""
-    rows = vectors / vectors.norm(dim=-1, keepdim=True)
-    half = eye(rows.shape[-2], dtype=rows.dtype, device=rows.device)
-    inverse = half / 2 + (rows @ rows.mT).tril(-1)
-    return rows, linalg.solve_triangular(inverse, half.expand_as(inverse), upper=False)
+Several = Float[Tensor, "..."]
 
 
-def reflected(
-    values: Float[Tensor, "..."], vectors: Float[Tensor, "..."], *, transposed: bool = False
-) -> Float[Tensor, "..."]:
+def compact(vectors: Several) -> tuple[Several, Several]:
+    """L and V of U = I − L Vᵀ, L = V S, both in rows, (*batch, T, K), T ≥ 1. Differentiable; checks nothing."""
+    rows = linalg.vector_norm(vectors, dim=-1, keepdim=True).reciprocal() * vectors
+    inverse = (rows @ rows.mT).tril(-1) + eye(rows.shape[-2], dtype=rows.dtype, device=rows.device) / 2
+    return linalg.solve_triangular(inverse.mT, rows, upper=True), rows
+
+
+def reflected(values: Several, vectors: Several, *, transposed: bool = False) -> Several:
     """U x (or Uᵀ x) for each row x of `values` (*batch, n, K), at O(n T K): the same shape. T = 0 gives `values`."""
     if not vectors.shape[-2]:
         return values
-    rows, S = compact(vectors)
-    return values - values @ rows.mT @ (S if transposed else S.mT) @ rows
+    left, rows = compact(vectors)
+    first, second = (left, rows) if transposed else (rows, left)
+    return values - values @ first.mT @ second
 
 
-def covariance_diagonal(rates: Float[Tensor, "..."], vectors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def rotated_noise(normal: Several, rates: Several, vectors: Several) -> Several:
+    """U diag(√α) ε for each column ε of `normal` (*batch, K, n), at O(n T K): the same shape.
+
+    As `reflected` on columns, in an order in which the gradient takes no further pass over a K×n matrix.
+    """
+    deviations = rates.sqrt()
+    found = deviations[..., None] * normal
+    if not vectors.shape[-2]:
+        return found
+    left, rows = compact(vectors)
+    return found - left.mT @ ((rows * deviations[..., None, :]) @ normal)
+
+
+def covariance_diagonal(rates: Several, vectors: Several) -> Several:
     """diag(U diag(α) Uᵀ), (*batch, K), for rates α (*batch, K), at O(T²K)."""
     if not vectors.shape[-2]:
         return rates
-    rows, S = compact(vectors)
+    left, rows = compact(vectors)
     weighted = rows * rates[..., None, :]  # VᵀA
-    left = S.mT @ rows  # (V S)ᵀ
-    inner = weighted @ rows.mT  # VᵀAV
-    return rates - 2 * (left * weighted).sum(-2) + ((inner @ left) * left).sum(-2)
+    return rates + (((weighted @ rows.mT) @ left - 2 * weighted) * left).sum(-2)
+
+
+def factors(rotation: Several) -> Several:
+    """Vectors (*batch, K − 1, K) of reflections whose product is U up to the signs of its columns.
+
+    C = U diag(α) Uᵀ has no part in those signs, so that K − 1 reflections reach every covariance. Householder's
+    own elimination of U below its diagonal, column by column, which for an orthogonal U leaves ±1 on it.
+    """
+    left, found = rotation.clone(), []
+    width = rotation.shape[-1]
+    for column in range(width - 1):
+        v = left[..., column].clone()
+        v[..., :column] = 0
+        v[..., column] += v[..., column].sign() + (v[..., column] == 0)
+        left = reflected(left.mT, v[..., None, :]).mT
+        found.append(v)
+    return stack(found[::-1], -2) if found else rotation.new_zeros(*rotation.shape[:-2], 0, width)
 
 
 def check_householder(vectors: Float[Tensor, "..."], width: int) -> None:

@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from repro import theory
-from repro.theory.householder import compact, covariance_diagonal, reflected
+from repro.theory.householder import compact, covariance_diagonal, reflected, rotated_noise
 
 Prior = Literal["normal", "empirical_bayes", "hierarchical", "log_uniform"]
+Sampling = Literal["local", "pairs", "weights"]
 Several = Float[Tensor, "..."]
 
 RANGE = (-14.0, 8.0)
@@ -115,19 +116,26 @@ class VariationalLinear(Layer):
         copies: of independent layers.
         reflections: T.
         noise_mean: `centred` (1) or `rotated` (U1).
-        columns: `independent`: each column of W has a z of its own, and outputs are drawn from their exact distribution
-            (local reparametrisation, at 2T further products) or, with `sampling="weights"`, one W a batch.
-            `shared`: all columns share z, drawn for each row of the values.
+        columns: `independent`: each column of W has a z of its own. `shared`: all have one, drawn for each row of the
+            values.
         prior: of W: N(0, s) with a fixed s (`normal`) or the best one for each weight (`empirical_bayes`), both of
             independent columns; `hierarchical`, with a variance for each weight and p(z) = N(1, γI);
             `log_uniform`, Variational Dropout's, T = 0.
         rate: the first α.
         learned: whether the reflections are.
         tied: whether all inputs of a layer have one α.
+        sampling: of independent columns. `local`: outputs of every row from their own exact distribution (local
+            reparametrisation), at 2T further products with Θ. `pairs`: one draw E W + Δ for the first half of the rows
+            and E W − Δ for the others, whose noise cancels on average as that of rows drawn apart does: a product
+            less than `local` needs at T = 0. `weights`: one W for all rows. Every row has the same distribution in all
+            three. Without a choice `local` at T = 0 and `pairs` otherwise.
 
     Raises:
         ValueError: T > K, α ≤ 0, or a combination that has no divergence.
     """
+
+    ROWS = -2
+    """The dimension of values along which examples stand."""
 
     def __init__(
         self,
@@ -145,7 +153,7 @@ class VariationalLinear(Layer):
         rate: float = 0.1,
         learned: bool = True,
         tied: bool = False,
-        sampling: Literal["local", "weights"] = "local",
+        sampling: Sampling | None = None,
     ) -> None:
         super().__init__(inputs, outputs, generator, copies)
         if not 0 <= reflections <= inputs:
@@ -156,7 +164,8 @@ class VariationalLinear(Layer):
             raise ValueError("prior=log_uniform has a divergence for reflections=0 alone")
         if (prior == "hierarchical") != (columns == "shared"):
             raise ValueError(f"prior={prior} with columns={columns}: infinite; hierarchical goes with shared columns")
-        self.columns, self.prior, self.noise_mean, self.sampling = columns, prior, noise_mean, sampling
+        self.columns, self.prior, self.noise_mean = columns, prior, noise_mean
+        self.sampling: Sampling = sampling or ("pairs" if reflections else "local")
         self.prior_variance, self.noise_prior = prior_variance, noise_prior
         self.log_rates = nn.Parameter(torch.full((*copies, 1 if tied else inputs), math.log(rate)))
         # Drawn apart, so that the weights start alike whatever T is.
@@ -204,16 +213,25 @@ class VariationalLinear(Layer):
 
     def noise(self, values: Several) -> Several:
         if self.columns == "shared":
-            mean = self.affine(values * self._draw(values), self.weight)
+            mean = self.affine(values * self._shared(values), self.weight)
             return mean + _root(values.square() @ (2 * self.log_deviation).exp()) * self.normal(mean)
+        if self.sampling == "local":
+            mean = self.affine(values, self.mean_weight)
+            return mean + _root(self._variance(values)) * self.normal(mean)
+        weight, off = self.mean_weight, self.weight * self._draw(self.weight)
         if self.sampling == "weights":
-            return self.affine(values, self.weight * self._draw(self.weight.mT).mT)
-        mean = self.affine(values, self.mean_weight)
-        return mean + _root(self._variance(values)) * self.normal(mean)
+            return self.affine(values, weight + off)
+        first, second = values.tensor_split([(values.shape[self.ROWS] + 1) // 2], self.ROWS)
+        return torch.cat([self.affine(first, weight + off), self.affine(second, weight - off)], self.ROWS)
+
+    def _shared(self, like: Several) -> Several:
+        """z in rows, of the shape (…, n, K) of `like`."""
+        noise = self.normal(like) * self.rates.sqrt()[..., None, :]
+        return self.mean[..., None, :] + reflected(noise, self.vectors)
 
     def _draw(self, like: Several) -> Several:
-        """z in rows, of the shape (…, n, K) of `like`."""
-        return self.mean[..., None, :] + reflected(self.normal(like) * self.rates.sqrt()[..., None, :], self.vectors)
+        """z − m in columns, of the shape (…, K, n) of `like`."""
+        return rotated_noise(self.normal(like), self.rates, self.vectors)
 
     def _variance(self, values: Several) -> Several:
         """hᵀ D_j C D_j h of each row h and column j: C = diag α + L Pᵀ + P Lᵀ, L and P of T columns each."""
@@ -221,9 +239,8 @@ class VariationalLinear(Layer):
         variance = values.square() @ (rates[..., None] * self.weight.square())
         if not self.vectors.shape[-2]:
             return variance
-        rows, S = compact(self.vectors)
+        left, rows = compact(self.vectors)
         weighted = rows * rates[..., None, :]
-        left = S.mT @ rows
         right = (weighted @ rows.mT) @ left / 2 - weighted
         # One product with all 2T scalings of Θ side by side, (*copies, K, 2TQ).
         scaled = (torch.cat([left, right], -2).mT[..., None] * self.weight[..., None, :]).flatten(-2)
@@ -235,8 +252,10 @@ class VariationalConv2d(VariationalLinear):
     """A convolution with the noise on its input channels: K channels, Q = outputs × window columns.
 
     Local reparametrisation is not exact here, for neighbouring places share a kernel: `shared` columns have a z for
-    each image, `independent` ones a kernel for each batch.
+    each image, `independent` ones a kernel for each half of a batch, or for all of it.
     """
+
+    ROWS = 0
 
     def __init__(
         self, channels: int, outputs: int, window: int, generator: Generator, *, padding: int = 0, **noise: object
@@ -245,7 +264,9 @@ class VariationalConv2d(VariationalLinear):
         with torch.no_grad():
             self.weight.div_(window)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.window, self.padding, self.sampling = window, padding, "weights"
+        self.window, self.padding = window, padding
+        if self.sampling == "local":
+            self.sampling = "pairs"
 
     def affine(self, values: Several, weight: Several) -> Several:
         return self._convolved(values, weight, self.bias)
@@ -253,7 +274,7 @@ class VariationalConv2d(VariationalLinear):
     def noise(self, values: Several) -> Several:
         if self.columns == "independent":
             return super().noise(values)
-        z = self._draw(values.new_empty(len(values), values.shape[1]))
+        z = self._shared(values.new_empty(len(values), values.shape[1]))
         mean = self.affine(values * z[..., None, None], self.weight)
         variance = self._convolved(values.square(), (2 * self.log_deviation).exp(), None)
         return mean + _root(variance) * self.normal(mean)

@@ -10,7 +10,8 @@ from repro.pipeline.settings import Count, Positive, Training, within
 class Settings(Training):
     """`kl_warmup`: the share of the steps over which the divergence comes in. `prior_variance`: of fixed normal priors.
 
-    `columns`, `prior`: of the posteriors of structured noise; `hierarchical` goes with `shared`. `samples`: of a
+    `columns`, `prior`: of the posteriors of structured noise; `hierarchical` goes with `shared`. `sampling`:
+    of independent columns in training, see `VariationalLinear`. `samples`: of a
     posterior that a prediction averages over.
     """
 
@@ -25,6 +26,7 @@ class Settings(Training):
     prior_variance: Positive
     columns: Literal["independent", "shared"]
     prior: Literal["empirical_bayes", "normal", "hierarchical"]
+    sampling: Literal["local", "pairs"]
     samples: Count
     log_points: Annotated[int, Field(ge=2)]
 

@@ -68,6 +68,7 @@ class Arm:
                 rate=start,
                 learned=self.learned,
                 tied=self.tied,
+                sampling=settings.sampling,
             )
 
         return make

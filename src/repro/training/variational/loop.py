@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from repro.models.variational.build import Network
-from repro.models.variational.layers import VariationalLinear
+from repro.models.variational.layers import Sampling, VariationalLinear
 from repro.training.variational import Settings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -89,12 +89,13 @@ def draws(
     """What `count` draws of the posterior predict; one W for all rows where a layer can."""
     network.draw_from(generator)
     network.noisy(True)
-    local = [la for la in network.layers() if isinstance(la, VariationalLinear) and la.sampling == "local"]
-    for layer in local:
+    layers = [layer for layer in network.layers() if isinstance(layer, VariationalLinear)]
+    before: list[Sampling] = [layer.sampling for layer in layers]
+    for layer in layers:
         layer.sampling = "weights"
     found = torch.stack([network(inputs) for _ in range(count)])
-    for layer in local:
-        layer.sampling = "local"
+    for layer, sampling in zip(layers, before, strict=True):
+        layer.sampling = sampling
     return found
 
 

@@ -55,7 +55,7 @@ def _pathologies(record: Record) -> Figure:
     for (color, marker, name), axis in zip(plotting.styles(names), [mass] * len(MASSES) + [kl] * len(KLS), strict=True):
         growth = slopes.get(name, np.zeros(len(arrays[name])))
         for values, slope in zip(arrays[name], growth, strict=True):
-            _growing(axis, arrays["epsilon"], values, slope, color, marker)
+            _growing(axis, arrays["epsilon"], values, float(slope), color, marker)
     for axis, label in ((mass, r"mass of $\varepsilon < |w| < 1$"), (kl, "KL, nats")):
         axis.set(xscale="log", xlabel=r"$\varepsilon$", ylabel=label)
         axis.invert_xaxis()
