@@ -12,7 +12,7 @@ from repro.training.variational import Settings, loop, metrics
 from repro.training.variational.arms import Arm, compared
 
 SETTINGS = {
-    "kind": "variational", "steps": 30, "batch_size": 8, "learning_rate": 0.02, "kl_warmup": 0.3, "samples": 5,
+    "kind": "variational", "steps": 30, "batch_size": 8, "learning_rate": 0.02, "noise_learning_rate": 0.02, "kl_warmup": 0.3, "samples": 5,
     "prior_variance": 0.3, "columns": "independent", "prior": "empirical_bayes", "log_points": 3, "sampling": "local",
 }  # fmt: skip
 

@@ -138,7 +138,8 @@ def worse_with_more_reflections(patch):
 
     def wrong(config, regression, rotated, reflections, before, generator):
         found = right(config, regression, rotated, reflections, before, generator)
-        return found._replace(log_rates=found.log_rates + reflections)
+        worse = found[0]._replace(log_rates=found[0].log_rates + reflections)
+        return worse, found[1]
 
     patch.setattr(posterior_run, "fitted", wrong)
 

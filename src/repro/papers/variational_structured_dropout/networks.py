@@ -57,8 +57,8 @@ def trained(
     key: str,
     measure: Callable[[Network, loop.Loss, int], None] = lambda network, loss, step: None,
 ) -> Trained:
-    """The arm's networks on the training rows (seeds, N, features). Starts and batches depend on `key` alone, so that
-    all arms have the same; `losses` makes the loss of so many copies, and its parameters."""
+    """The arm's networks on the training rows (seeds, N, features). Starts, batches and random numbers depend on `key`
+    alone, so that all arms have the same; `losses` makes the loss of so many copies, and its parameters."""
     members = options.ensemble if arm.name == "ensemble" else 1
     copies, first = len(inputs) * members, seeded_generator(f"start {key}{' ensemble' if members > 1 else ''}")
     noise_mean = cast(Literal["centred", "rotated"], cast(Structured, config.dropout.noises()[0]).noise_mean)
@@ -72,7 +72,7 @@ def trained(
         loss,
         config.training,
         seeded_generator(f"batches {key}"),
-        seeded_generator(f"noise {key} {arm.name}"),
+        seeded_generator(f"noise {key}"),
         lambda step: measure(network, loss, step),
         extra,
     )

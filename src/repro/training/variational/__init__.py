@@ -22,6 +22,7 @@ class Settings(Training):
     steps: Count
     batch_size: Count
     learning_rate: Positive
+    noise_learning_rate: Positive
     kl_warmup: Annotated[float, within("in [0, 1]", lambda value: 0 <= value <= 1)]
     prior_variance: Positive
     columns: Literal["independent", "shared"]

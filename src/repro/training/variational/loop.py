@@ -10,6 +10,7 @@ from repro.models.variational.build import Network
 from repro.models.variational.layers import Sampling, VariationalLinear
 from repro.training.variational import Settings
 
+MEANS = ("weight", "bias")
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(copies, N, outputs) and targets (copies, N, …) → −log p, (copies, N)."""
 
@@ -40,8 +41,12 @@ def train(
     """
     network.draw_from(noise)
     network.noisy(True)
-    parameters = [p for p in (*network.parameters(), *extra) if p.requires_grad]
-    adam = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+    means = [p for name, p in network.named_parameters() if name.endswith(MEANS)]
+    others = [p for name, p in network.named_parameters() if not name.endswith(MEANS) and p.requires_grad]
+    rates = [settings.learning_rate, settings.noise_learning_rate]
+    groups = zip(([*means, *extra], others), rates, strict=True)
+    adam = torch.optim.Adam([{"params": group, "lr": rate} for group, rate in groups], fused=True)
+    parameters = [*means, *extra, *others]
     copies, count = inputs.shape[:2]
     diverged = torch.zeros(copies, dtype=torch.bool)
     points, order = set(log_steps(settings)), examples(count, copies, settings.batch_size, batches)
@@ -53,8 +58,8 @@ def train(
         if step == settings.steps:
             break
         rows = next(order)
-        for group in adam.param_groups:  # constant, then down to nothing
-            group["lr"] = settings.learning_rate * min(1.0, 2 * (1 - step / settings.steps))
+        for group, rate in zip(adam.param_groups, rates, strict=True):  # constant, then down to nothing
+            group["lr"] = rate * min(1.0, 2 * (1 - step / settings.steps))
         fit = loss(network(inputs[which, rows]), targets[which, rows]).mean(-1)
         total = fit + min(1.0, (step + 1) / warm) * network.kl() / count
         bad = ~total.detach().isfinite()
@@ -84,18 +89,22 @@ def examples(count: int, copies: int, size: int, generator: Generator) -> Iterat
 
 @torch.no_grad()
 def draws(
-    network: Network, inputs: Float[Tensor, "copies N features"], count: int, generator: Generator
+    network: Network,
+    inputs: Float[Tensor, "copies N features"],
+    count: int,
+    generator: Generator,
+    sampling: Sampling = "weights",
 ) -> Float[Tensor, "count copies N outputs"]:
-    """What `count` draws of the posterior predict; one W for all rows where a layer can."""
+    """What `count` draws of the posterior predict; with `weights` one W for all rows where a layer can."""
     network.draw_from(generator)
     network.noisy(True)
     layers = [layer for layer in network.layers() if isinstance(layer, VariationalLinear)]
     before: list[Sampling] = [layer.sampling for layer in layers]
     for layer in layers:
-        layer.sampling = "weights"
-    found = torch.stack([network(inputs) for _ in range(count)])
-    for layer, sampling in zip(layers, before, strict=True):
         layer.sampling = sampling
+    found = torch.stack([network(inputs) for _ in range(count)])
+    for layer, own in zip(layers, before, strict=True):
+        layer.sampling = own
     return found
 
 
@@ -103,6 +112,6 @@ def draws(
 def negative_elbo(
     network: Network, inputs: Tensor, targets: Tensor, loss: Loss, count: int, generator: Generator
 ) -> Float[Tensor, " copies"]:
-    """−ELBO per example, nats: the mean over `count` draws of −log p, plus KL/n."""
-    fit = torch.stack([loss(one, targets).mean(-1) for one in draws(network, inputs, count, generator)]).mean(0)
-    return fit + network.kl() / inputs.shape[1]
+    """−ELBO per example, nats: the mean of −log p over `count` draws of every row, each from its own W, plus KL/n."""
+    drawn = draws(network, inputs, count, generator, "local")
+    return torch.stack([loss(one, targets).mean(-1) for one in drawn]).mean(0) + network.kl() / inputs.shape[1]

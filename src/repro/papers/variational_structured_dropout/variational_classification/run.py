@@ -108,7 +108,7 @@ def _measured(config: Config, arm: Arm, problem: Problem) -> Looked:
 
     def predicted(rows: Tensor, what: str) -> Tensor:
         rows = rows if rows.ndim == 3 else rows.expand(seeds, -1, -1)
-        return torch.softmax(found.draws(rows, training.samples, f"{key} {arm.name} {what}"), -1)
+        return torch.softmax(found.draws(rows, training.samples, f"{key} {what}"), -1)
 
     draws = predicted(problem.test_inputs, "test")
     mean = draws.mean(0)
@@ -157,7 +157,7 @@ def _elbo(found: Trained, inputs: Tensor, labels: Tensor, config: Config, key: s
     arm = found.arm
     if arm.family not in ("structured", "mean_field") or arm.prior == "log_uniform":
         return np.full(len(inputs), math.nan)
-    generator = seeded_generator(f"elbo {key} {arm.name}")
+    generator = seeded_generator(f"elbo {key}")
     return -negative_elbo(found.network, inputs, labels, found.loss, config.training.samples, generator).numpy()
 
 

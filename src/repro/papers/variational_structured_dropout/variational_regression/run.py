@@ -51,7 +51,7 @@ def _measured(config: Config, arm: Arm, name: str, table: Table) -> pd.DataFrame
 
     def scores(part: Tensor) -> tuple[Tensor, Tensor]:
         """Log-likelihood and squared error of each row, in units of the target."""
-        draws = found.draws(standard(part), samples, f"{name} {arm.name}")[..., 0].double()
+        draws = found.draws(standard(part), samples, name)[..., 0].double()
         sigma = deviation.T if found.members > 1 else deviation[:, 0].expand(len(draws), -1)
         sigma = (sigma.double() * unit)[..., None]
         means = draws * unit[:, None] + shift[:, None]
@@ -62,7 +62,7 @@ def _measured(config: Config, arm: Arm, name: str, table: Table) -> pd.DataFrame
     likelihood, square = scores(test)
     elbo = np.full(len(train), math.nan)
     if arm.family in ("structured", "mean_field") and arm.prior != "log_uniform":
-        noise = seeded_generator(f"elbo {name} {arm.name}")
+        noise = seeded_generator(f"elbo {name}")
         elbo = -negative_elbo(found.network, standard(train), targets, found.loss, samples, noise).detach().numpy()
     return pd.DataFrame(
         {
