@@ -1,14 +1,19 @@
-"""A training step of `VariationalLinear` with T reflections beside one without, Variational Dropout: time and memory.
+"""A training step of `VariationalLinear` with T reflections beside one of Variational Dropout: time and memory.
 
     python benchmarks/variational_layer.py
 
-K = Q = 1,000 and 256 rows in float32, one thread: forward, divergence, backward. `shared` columns draw z for each row,
-`weights` one W a batch; both should cost at most 1 + 0.1 T of T = 0 of the same kind. `local` draws from the exact
-distribution of the outputs, which takes 2T further products with Θ: that is reported, without a target.
+Layers of K inputs and as many outputs on 256 rows in float32, one thread: forward, divergence, backward. Variational
+Dropout is the layer at T = 0, locally reparametrised as Kingma et al. (2015) do; a step with T reflections should cost
+at most 1 + 0.1 T of it. `pairs` is the layer as it comes, one draw of W and its mirror image a step; `shared` draws z
+for each row (beside `shared` at T = 0); `local` draws every row from its exact distribution, at 2T further products with
+Θ: that is reported, without an aim. bayesian-torch's `LinearFlipout` is a mean-field layer, of two products as well; it
+is measured where it is installed: pip install --no-deps bayesian-torch==0.5.0 (which else asks for TensorBoard).
 """
 
+import importlib.util
 import os
 import warnings
+from collections.abc import Callable
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -18,20 +23,24 @@ from torch import Generator
 from repro.models.variational.layers import VariationalLinear
 from support.timing import ratio, save, seconds_per_call, shown, summary
 
-K, ROWS, REFLECTIONS = 1_000, 256, (1, 2, 4)
+WIDTHS, ROWS, REFLECTIONS = (200, 1_000), 256, (1, 2, 4, 8)
 KINDS = {
+    "pairs": {},
     "shared": {"columns": "shared", "prior": "hierarchical"},
-    "weights": {"sampling": "weights"},
     "local": {"sampling": "local"},
 }
-SECONDS = 12.0
+SECONDS = 10.0
+PEER = "LinearFlipout"
+FLOAT = 4  # bytes
+
+Step = Callable[[], None]
 
 
-def stepper(reflections: int, kind: str):
+def stepper(width: int, reflections: int, kind: str) -> Step:
     """A step, ready to be called."""
-    layer = VariationalLinear(K, K, Generator().manual_seed(0), reflections=reflections, **KINDS[kind])
+    layer = VariationalLinear(width, width, Generator().manual_seed(0), reflections=reflections, **KINDS[kind])
     layer.generator = Generator().manual_seed(1)
-    values = torch.randn(ROWS, K)
+    values = torch.randn(ROWS, width)
 
     def step() -> None:
         layer.zero_grad()
@@ -40,8 +49,22 @@ def stepper(reflections: int, kind: str):
     return step
 
 
-def peak(step) -> float:
-    """MiB that tensors take at most during a step, beyond what stays."""
+def peer(width: int) -> Step:
+    """A step of bayesian-torch's layer."""
+    from bayesian_torch.layers import LinearFlipout  # noqa: PLC0415  not in the lock
+
+    layer, values = LinearFlipout(width, width), torch.randn(ROWS, width)
+
+    def step() -> None:
+        layer.zero_grad()
+        found, divergence = layer(values)
+        (found.square().mean() + divergence / 1e6).backward()
+
+    return step
+
+
+def peak(step: Step) -> float:
+    """Bytes that tensors take at most during a step, beyond what stays."""
     step()
     with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         step()
@@ -50,27 +73,36 @@ def peak(step) -> float:
         if event.name() == "[memory]":
             level += event.nbytes()
             most = max(most, level)
-    return most / 2**20
+    return most
 
 
 def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     found, ratios = {}, {}
-    print(f"{'median [quartiles]':<22}{'ms a step':>24}{'of T = 0':>24}{'target':>8}{'peak, MiB':>12}")
-    for kind in KINDS:
-        steps = {t: stepper(t, kind) for t in (0, *REFLECTIONS)}
-        times = seconds_per_call({str(t): step for t, step in steps.items()}, seconds=SECONDS)
-        for t, step in steps.items():
-            quotient = ratio(times[str(t)], times["0"])
-            memory = peak(step)
-            found[f"{kind}, T = {t}"] = {"seconds": summary(times[str(t)]), "over_none": quotient, "peak_mib": memory}
+    for width in WIDTHS:
+        steps = {(kind, t): stepper(width, t, kind) for kind in KINDS for t in (0, *REFLECTIONS)}
+        steps["local", 0] = vd = stepper(width, 0, "local")
+        del steps["pairs", 0]
+        if importlib.util.find_spec("bayesian_torch"):
+            steps[PEER, 0] = peer(width)
+        times = seconds_per_call({f"{kind} {t}": step for (kind, t), step in steps.items()}, seconds=SECONDS)
+        least = peak(vd)
+        print(f"K = {width:,}\n{'median [quartiles]':<24}{'ms a step':>22}{'of VD':>22}{'aim':>6}{'peak, MiB':>11}")
+        for (kind, t), step in steps.items():
+            own, base = times[f"{kind} {t}"], times["shared 0" if kind == "shared" else "local 0"]
+            quotient, memory = ratio(own, base), peak(step)
+            # What is beyond Variational Dropout's, in units of the T vectors of K entries.
+            extra = (memory - least) / (FLOAT * t * width) if t else None
+            name = f"{kind}, T = {t}" if kind != PEER else f"bayesian-torch's {PEER}"
+            found[f"{name}, K = {width}"] = {
+                "seconds": summary(own), "over_none": quotient, "peak_mib": memory / 2**20, "extra_per_TK": extra,
+            }  # fmt: skip
+            aim = 1 + 0.1 * t if t and kind != "local" else None
             if t:
-                target = {} if kind == "local" else {"target": 1 / (1 + 0.1 * t)}
-                ratios[f"{kind}, T = {t}: T = 0"] = ratio(times["0"], times[str(t)]) | target
-            limit = "" if kind == "local" else f"{1 + 0.1 * t:.1f}"
-            ms = shown(summary([1e3 * s for s in times[str(t)]]), 1)
-            print(f"{kind:<14}T = {t:<4}{ms:>24}{shown(quotient, 2):>24}{limit:>8}{memory:>12.1f}")
+                ratios[f"{name}, K = {width}: VD"] = ratio(base, own) | ({"target": 1 / aim} if aim else {})
+            ms = shown(summary([1e3 * s for s in own]), 2)
+            print(f"{name:<24}{ms:>22}{shown(quotient, 2):>22}{f'{aim:.1f}' if aim else '':>6}{memory / 2**20:>11.1f}")
     save("variational_layer", found, ratios)
 
 

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from repro import theory
 from repro.dropout import StructuredGaussian
@@ -84,6 +86,29 @@ def test_without_a_choice_a_layer_draws_in_the_way_that_costs_no_more_than_varia
     with torch.no_grad():
         for rows in (1, 2, 5):
             assert linear(reflections=1)(torch.randn(rows, K)).shape == (rows, Q)
+
+
+@pytest.mark.parametrize("sampling", ["local", "pairs", "weights"])
+def test_no_matrix_of_inputs_by_inputs_is_formed(sampling):
+    class Watch(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+            found = call(*args, **(kwargs or {}))
+            for made in pytree.tree_leaves(found):
+                if isinstance(made, torch.Tensor):
+                    self.largest = max(self.largest, made.numel())
+            return found
+
+    width, reflections = 400, 3
+    layer = VariationalLinear(width, 2, seeded(), reflections=reflections, sampling=sampling)
+    layer.generator = seeded(1)
+    with Watch() as seen:
+        (layer(torch.randn(4, width)).sum() + layer.kl()).backward()
+    assert width * reflections <= seen.largest <= 2 * 2 * reflections * width  # 2T scalings of Θ, both columns
+    with Watch() as seen:
+        assert covariance(layer).covariance.shape == (width, width)  # the control
+    assert seen.largest >= width**2
 
 
 def test_pairs_have_the_mean_gradient_of_rows_drawn_apart():
