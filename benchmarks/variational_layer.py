@@ -5,9 +5,9 @@
 Layers of K inputs and as many outputs on 256 rows in float32, one thread: forward, divergence, backward. Variational
 Dropout is the layer at T = 0, locally reparametrised as Kingma et al. (2015) do; a step with T reflections should cost
 at most 1 + 0.1 T of it. `pairs` is the layer as it comes, one draw of W and its mirror image a step; `shared` draws z
-for each row (beside `shared` at T = 0); `local` draws every row from its exact distribution, at 2T further products with
-Θ: that is reported, without an aim. bayesian-torch's `LinearFlipout` is a mean-field layer, of two products as well; it
-is measured where it is installed: pip install --no-deps bayesian-torch==0.5.0 (which else asks for TensorBoard).
+for each row (beside `shared` at T = 0); `local` draws every row from its exact distribution, at 2T further products
+with Θ: that is reported, without an aim. bayesian-torch's `LinearFlipout` is a mean-field layer, of two products as
+well; it is measured where it is installed: pip install --no-deps bayesian-torch==0.5.0 (else it asks for TensorBoard).
 """
 
 import importlib.util

@@ -8,11 +8,13 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_cali
 
 from repro.models.variational import Settings as Perceptron
 from repro.models.variational.build import build
+from repro.models.variational.layers import VariationalLinear
 from repro.training.variational import Settings, loop, metrics
 from repro.training.variational.arms import Arm, compared
 
 SETTINGS = {
-    "kind": "variational", "steps": 30, "batch_size": 8, "learning_rate": 0.02, "noise_learning_rate": 0.02, "kl_warmup": 0.3, "samples": 5,
+    "kind": "variational", "steps": 30, "batch_size": 8, "learning_rate": 0.02, "noise_learning_rate": 0.02,
+    "kl_warmup": 0.3, "samples": 5,
     "prior_variance": 0.3, "columns": "independent", "prior": "empirical_bayes", "log_points": 3, "sampling": "local",
 }  # fmt: skip
 
@@ -65,6 +67,33 @@ def test_a_copy_that_diverges_is_marked_and_leaves_the_others_alone():
     assert network.linear[0].weight.isfinite().all()
 
 
+def test_a_divergence_that_is_not_finite_is_marked(monkeypatch):
+    """A weight of 0 under a fixed prior: the posterior is singular, its KL infinite."""
+    changes = {"prior": "normal", "steps": 3}
+    *_, fine, _ = trained(Arm("VSD", reflections=1), changes=changes)
+    assert not fine.any()
+
+    def zeroed(self, *given, right=VariationalLinear.__init__, **named):
+        right(self, *given, **named)
+        with torch.no_grad():
+            self.weight[1, 0, 0] = 0
+
+    monkeypatch.setattr(VariationalLinear, "__init__", zeroed)
+    network, *_, diverged, _ = trained(Arm("VSD", reflections=1), changes=changes)
+    assert diverged.tolist() == [False, True]
+    assert all(p.isfinite().all() for p in network.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_marked(monkeypatch):
+    def kl(self, right=VariationalLinear.kl):
+        broken = torch.where(torch.arange(2) == 1, self.log_rates.sum(-1) * 0, 1.0)
+        return right(self) + 1e-30 * broken.sqrt()  # finite; the slope of √ at 0 is not
+
+    monkeypatch.setattr(VariationalLinear, "kl", kl)
+    *_, diverged, _ = trained(Arm("VSD", reflections=1), changes={"steps": 3})
+    assert diverged.tolist() == [False, True]
+
+
 def test_every_example_is_seen_once_a_pass_by_every_copy():
     rows = loop.examples(12, 2, 4, seeded())
     one_pass = torch.cat([next(rows) for _ in range(3)], 1)
@@ -113,6 +142,20 @@ def test_quality_by_hand():
     assert found.ece == pytest.approx(by_hand(p, y, 10), abs=1e-5)
     share, accuracy, confidence = metrics.reliability(p, y, 10)
     assert float((share * (accuracy - confidence).abs()).sum()) == pytest.approx(found.ece, abs=1e-5)
+
+
+def test_the_bootstrap_holds_the_calibration_error_of_what_is_resampled():
+    p = torch.softmax(2 * torch.randn(4000, 4, generator=seeded()), -1)
+    y = torch.multinomial(p, 1, generator=seeded(2))[:, 0]  # right, but for a quarter of the rows
+    y[:1000] = (p[:1000].argmax(-1) + 1) % 4
+    low, high = metrics.bootstrapped_ece(p, y, 10, 300, seeded(3))
+    ece = metrics.quality(p, y, 10).ece
+    assert low < ece < high
+    again = torch.randint(4000, (100, 4000), generator=seeded(4))
+    spread = [metrics.quality(p[rows], y[rows], 10).ece for rows in again]
+    assert high - low == pytest.approx(3.92 * float(torch.tensor(spread).std()), rel=0.3)
+    few = metrics.bootstrapped_ece(p[::10], y[::10], 10, 300, seeded(3))
+    assert few[1] - few[0] > 2 * (high - low)  # the control: fewer images say less
 
 
 def test_a_confidence_of_one_falls_into_the_last_bin():

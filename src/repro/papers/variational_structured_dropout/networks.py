@@ -1,5 +1,6 @@
 """What the experiments with networks share: every arm is trained alike, several at a time, and compared in pairs."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,12 +34,21 @@ class Trained:
     extra: tuple[Tensor, ...]
 
     def draws(self, inputs: Tensor, count: int, key: str) -> Tensor:
-        """Outputs (draws, seeds, N, outputs) on rows (seeds, N, features): of the posterior, or of the members."""
+        """Outputs (draws, seeds, N, outputs) on rows (seeds, N, features): of the posterior, or of the members; all 0
+        of a seed that diverged, whose measures `told` takes back."""
         rows = inputs.repeat_interleave(self.members, 0)
         found = loop.draws(self.network, rows, count if self.arm.draws else 1, seeded_generator(f"draws {key}"))
+        found[:, self.diverged.repeat_interleave(self.members)] = 0
         if self.members == 1:
             return found
         return found[0].unflatten(0, (-1, self.members)).transpose(0, 1)
+
+
+def told(table: pd.DataFrame, trained: Trained) -> pd.DataFrame:
+    """A row for each seed: nothing is known of those that diverged, but that they did."""
+    bad = trained.diverged.numpy()
+    table.loc[bad] = math.nan
+    return table.assign(diverged=bad)
 
 
 def arms(options: NetworkOptions) -> list[Arm]:
@@ -106,6 +116,6 @@ def choose(cells: pd.DataFrame, by: str) -> pd.DataFrame:
     """`chosen` says which rows count: of MC dropout's rates the one whose `by` is the largest on average."""
     dropout = cells.arm.str.startswith("dropout")
     means = cells[dropout].groupby(["problem", "arm"])[by].mean()
-    best = {(problem, means.loc[problem].idxmax()) for problem in cells.problem.unique()}
+    best = {(problem, means.loc[problem].fillna(-math.inf).idxmax()) for problem in cells.problem.unique()}
     kept = [not d or pair in best for d, pair in zip(dropout, zip(cells.problem, cells.arm, strict=True), strict=True)]
     return cells.assign(chosen=kept)

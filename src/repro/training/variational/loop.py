@@ -26,7 +26,8 @@ def train(
     measure: Callable[[int], None] = lambda step: None,
     extra: tuple[Tensor, ...] = (),
 ) -> Bool[Tensor, " copies"]:
-    """Trains in place; says which copies diverged: a step of a copy that is not finite is left out.
+    """Trains in place; says which copies diverged: of a loss, a divergence or a gradient that is not finite
+    nothing is learned, and the copy is marked for good.
 
     Args:
         network: of so many copies.
@@ -67,9 +68,12 @@ def train(
         adam.zero_grad()
         torch.where(bad, 0, total).sum().backward()
         for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.nan_to_num_(0, 0, 0)
+            if (gradient := parameter.grad) is not None:
+                diverged |= ~gradient.flatten(1).sum(1).isfinite() if gradient.ndim > 1 else ~gradient.isfinite()
+                gradient.nan_to_num_(0, 0, 0)
         adam.step()
+        for parameter in parameters:  # one that has left float32 stays, and the loss of its copy is not finite
+            parameter.data.nan_to_num_(0)
     return diverged
 
 

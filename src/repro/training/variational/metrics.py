@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Generator, Tensor
 from torchmetrics.functional.classification import (
     binary_auroc,
     binary_average_precision,
@@ -42,6 +42,22 @@ def quality(probabilities: Float[Tensor, "N classes"], labels: Int[Tensor, " N"]
         float((probabilities - onehot).square().sum(-1).mean()),
         float(multiclass_calibration_error(shrunk, labels, classes, n_bins=bins, norm="l1")),
     )
+
+
+def bootstrapped_ece(
+    probabilities: Float[Tensor, "N classes"],
+    labels: Int[Tensor, " N"],
+    bins: int,
+    resamples: int,
+    generator: Generator,
+) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles of the ECE of resampled examples: Σ_b |Σ (right − confidence)|/N over bins b."""
+    confidence, chosen = probabilities.clamp(0, BELOW_1).max(-1)
+    rows = torch.randint(len(labels), (resamples, len(labels)), generator=generator)
+    at, off = (confidence * bins).long(), (chosen == labels).to(confidence) - confidence
+    sums = torch.zeros(resamples, bins).scatter_add_(1, at[rows], off[rows])
+    low, high = (sums.abs().sum(1) / len(labels)).quantile(torch.tensor([0.025, 0.975]))
+    return float(low), float(high)
 
 
 def entropy(probabilities: Float[Tensor, "... classes"]) -> Float[Tensor, "..."]:

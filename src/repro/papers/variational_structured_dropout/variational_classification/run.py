@@ -12,7 +12,7 @@ from torch import Tensor
 from repro.data.images import Images, ImageSet, load
 from repro.models.variational.build import Network
 from repro.models.variational.layers import VariationalLinear
-from repro.papers.variational_structured_dropout.networks import Trained, arms, choose, each, split, trained
+from repro.papers.variational_structured_dropout.networks import Trained, arms, choose, each, split, told, trained
 from repro.papers.variational_structured_dropout.variational_classification import Config
 from repro.pipeline.store import Result
 from repro.pipeline.system.progress import Progress
@@ -22,6 +22,7 @@ from repro.training.variational import metrics
 from repro.training.variational.arms import Arm
 from repro.training.variational.loop import Loss, negative_elbo
 
+RESAMPLES = 200  # of the test images, for the interval of the calibration error
 LEVELS = np.linspace(0, 1, 101)  # at which entropies' distributions are kept
 
 
@@ -115,6 +116,9 @@ def _measured(config: Config, arm: Arm, problem: Problem) -> Looked:
     known = predicted(problem.inputs[validation], "validation").mean(0)
     likelihood = known.gather(-1, problem.labels[validation][..., None]).clamp_min(1e-30).log().mean((1, 2))
     table = pd.DataFrame([metrics.quality(p, problem.test_labels, options.bins) for p in mean])
+    again = seeded_generator(f"bootstrap {key}")
+    intervals = [metrics.bootstrapped_ece(p, problem.test_labels, options.bins, RESAMPLES, again) for p in mean]
+    table["ece_low"], table["ece_high"] = zip(*intervals, strict=True)
     table["validation_likelihood"] = likelihood.numpy()
     table["elbo"] = _elbo(found, inputs, labels, config, key)
     table["alignment"] = _alignment(found, inputs)
@@ -133,7 +137,7 @@ def _measured(config: Config, arm: Arm, problem: Problem) -> Looked:
     for column in ("auroc", "auroc_information"):
         table[column] = table[[f"{column}, {name}" for name in of]].mean(axis=1)
     table["auroc_control"] = [metrics.detection(e[::2], e[1::2])[0] for e in entropy]
-    table = table.assign(problem=problem.name, arm=arm.name, seed=config.seed, diverged=found.diverged.numpy())
+    table = told(table, found).assign(problem=problem.name, arm=arm.name, seed=config.seed)
     label = f"{problem.name}/{arm.name}"
     arrays = {
         f"reliability/{label}": torch.stack([metrics.reliability(p, problem.test_labels, options.bins) for p in mean])
@@ -219,6 +223,6 @@ def _distribution(entropy: Tensor) -> Tensor:
 
 def _headline(cells: pd.DataFrame) -> dict[str, float]:
     kept = cells[cells.chosen & (cells.problem == cells.problem.iloc[0])]
-    means = kept.groupby("arm")[["error", "nll", "ece", "auroc"]].mean()
+    means = kept.groupby("arm")[["error", "nll", "brier", "ece", "ece_low", "ece_high", "auroc"]].mean()
     found = {f"{column}, {arm}": float(means[column][arm]) for column in means for arm in means.index}
     return found | {"diverged": float(cells.diverged.sum())}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from repro.data.tables.load import Table, load
-from repro.papers.variational_structured_dropout.networks import arms, choose, each, split, trained
+from repro.papers.variational_structured_dropout.networks import arms, choose, each, split, told, trained
 from repro.papers.variational_structured_dropout.variational_regression import Config
 from repro.pipeline.store import Result
 from repro.pipeline.system.progress import Progress
@@ -64,19 +64,14 @@ def _measured(config: Config, arm: Arm, name: str, table: Table) -> pd.DataFrame
     if arm.family in ("structured", "mean_field") and arm.prior != "log_uniform":
         noise = seeded_generator(f"elbo {name}")
         elbo = -negative_elbo(found.network, standard(train), targets, found.loss, samples, noise).detach().numpy()
-    return pd.DataFrame(
-        {
-            "problem": name,
-            "arm": arm.name,
-            "seed": config.seed,
-            "log_likelihood": likelihood.numpy(),
-            "rmse": square.sqrt().numpy(),
-            "validation_likelihood": scores(validation)[0].numpy(),
-            "elbo": elbo,
-            "noise": deviation.mean(1).numpy(),
-            "diverged": found.diverged.numpy(),
-        }
-    )
+    columns = {
+        "log_likelihood": likelihood.numpy(),
+        "rmse": square.sqrt().numpy(),
+        "validation_likelihood": scores(validation)[0].numpy(),
+        "elbo": elbo,
+        "noise": deviation.mean(1).numpy(),
+    }
+    return told(pd.DataFrame(columns), found).assign(problem=name, arm=arm.name, seed=config.seed)
 
 
 def _losses(copies: int) -> tuple[Loss, tuple[Tensor, ...]]:
