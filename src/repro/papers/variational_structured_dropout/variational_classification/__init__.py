@@ -63,9 +63,14 @@ def _control(record: Record) -> "pd.Series[float]":
 HERE = ("variational_classification",)
 UNDERFIT = (
     "with the whole divergence and a few thousand images every posterior underfits and predicts with too little "
-    "confidence, while the point estimate is hardly over-confident at this size"
+    "confidence, while the point estimate is hardly over-confident. Not for lack of training: with four times the "
+    "updates the ELBO is higher by 0.17 nats, and the NLL still 0.11 nats above that of the point estimate"
 )
 ALIKE = "the interval contains zero: at this size the seeds cannot tell the two apart, or they do not differ"
+NOT_LOWER = (
+    "no sign of it after as many updates, at ELBOs that differ by a hundredth of a nat: the interval contains zero, and "
+    "with 400 updates instead of 350 the spectral norm of VSD is the higher one"
+)
 
 CLAIMS = (
     claim(
@@ -103,6 +108,8 @@ CLAIMS = (
         "nll",
         ("VD-EB", "VSD"),
         figure="quality",
+        caveat=ALIKE,
+        departs=HERE,
     ),
     claim(
         "ood_above_vd",
@@ -122,7 +129,7 @@ CLAIMS = (
         ("VD-EB", "VSD"),
         figure="norms",
         measure=lambda record: _last(record, "spectral_norm"),
-        caveat=ALIKE,
+        caveat=NOT_LOWER,
         departs=HERE,
     ),
     claim(
@@ -133,7 +140,7 @@ CLAIMS = (
         ("VD-EB", "VSD"),
         figure="norms",
         measure=lambda record: _last(record, "stable_rank"),
-        caveat=ALIKE,
+        caveat=NOT_LOWER,
         departs=HERE,
     ),
     Claim(

@@ -22,6 +22,12 @@ class Config(TableConfig):
         return arms * len(self.seed) * len(self.data.table)
 
 
+HERE = ("variational_regression",)
+UNDERFIT = (
+    "with the whole divergence and a few hundred rows the posteriors underfit: the nearer they come to the largest "
+    "ELBO (rates that learn faster, or for longer), the lower their test likelihood is on two of three tables"
+)
+
 CLAIMS = (
     claim(
         "elbo",
@@ -38,6 +44,8 @@ CLAIMS = (
         "log_likelihood",
         ("VSD", "map"),
         figure="tables",
+        caveat=UNDERFIT,
+        departs=HERE,
     ),
     claim(
         "likelihood_above_vd",
@@ -54,9 +62,8 @@ CLAIMS = (
         "log_likelihood",
         ("VSD", "dropout"),
         figure="tables",
-        caveat="on two of three tables a small rate of dropout without any prior on the noise does better than every "
-        "posterior with its whole divergence: with a few hundred rows the divergence makes the posteriors underfit",
-        departs=("variational_regression",),
+        caveat=UNDERFIT,
+        departs=HERE,
     ),
 )
 
