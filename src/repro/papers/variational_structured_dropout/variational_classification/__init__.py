@@ -68,7 +68,7 @@ UNDERFIT = (
 )
 ALIKE = "the interval contains zero: at this size the seeds cannot tell the two apart, or they do not differ"
 NOT_LOWER = (
-    "no sign of it after as many updates, at ELBOs that differ by a hundredth of a nat: the interval contains zero, and "
+    "no sign of it after as many updates, at ELBOs that differ by a hundredth of a nat: the interval contains zero; "
     "with 400 updates instead of 350 the spectral norm of VSD is the higher one"
 )
 
