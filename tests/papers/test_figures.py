@@ -22,6 +22,8 @@ LAYERS = ("last_layer_dropout", "last_layer_textbook", "dropblock_approximation"
 REPLICATED = (*LAYERS, "deep_linear_collapse")
 RUN = ("dropblock_objective", "any_dropout", "dropconnect", "global_minimum", "rank_collapse", "wide_networks")
 
+VARIATIONAL = ("structured_noise", "structured_posterior", "variational_regression", "variational_classification")
+
 
 def listed(values) -> str:
     return f"[{','.join(map(str, values))}]"
@@ -43,6 +45,22 @@ def grid(name: str, count: int) -> list[str]:
         "rank_collapse": ["model.width=60", sizes, p],
         "wide_networks": ["model.width=60", sizes, p, f"options.growth={listed(range(1, 1 + min(2, count)))}"],
     }[name]]  # fmt: skip
+
+
+def variational(name: str, count: int) -> list[str]:
+    """An experiment of the fourth paper likewise."""
+    drawn = ["options.monte_carlo_masks=64", "options.rotations=20"]
+    counts, posterior = listed(range(1, 1 + count)), ["data.samples=14", "options.full=2", "options.restarts=1"]
+    trained = ["training.steps=2", "training.log_points=2", "training.samples=2", "seed=[0,1]", "options.ensemble=2"]
+    many = [f"options.reflections={counts}", f"options.drop_rates={listed(rates(count))}"]
+    images = [f"model.hidden={listed([6] * count)}", "data.subset=60", "options.pool=7", "options.halves=false"]
+    return {
+        "structured_noise": ["model.width=13", f"options.reflections={counts}", "seed=[0]", *drawn],
+        "structured_posterior": [f"options.inputs={listed(range(2, 2 + count))}", f"options.reflections={counts}",
+                                 "options.iterations=3", *posterior],
+        "variational_regression": ["data.table=diabetes", "model.hidden=[6]", *trained, *many],
+        "variational_classification": [*images, *trained],
+    }[name]  # fmt: skip
 
 
 def replicated(name: str, count: int) -> Record:
@@ -102,7 +120,9 @@ def figures_of(run_linear):
             record = replicated(name, count)
             shows = experiment(settings.load([f"experiment={name}", "scale=smoke", "device=cpu"]))
         else:
-            run = run_linear(f"experiment={name}", *grid(name, count))
+            ours = name in VARIATIONAL
+            typed = variational(name, count) if ours else grid(name, count)
+            run = run_linear(f"experiment={name}", *typed, small=not ours)
             record, shows = run.record, experiment(run.config)
         with plotting.style(look):
             return {figure: make() for figure, make in shows.figures(record).items()}
@@ -142,8 +162,9 @@ def _one_value(axes) -> bool:
     return len({float(x) for line in axes.get_lines() for x in np.atleast_1d(line.get_xdata())}) <= 1
 
 
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("name", [*RUN, *REPLICATED])
+@pytest.mark.parametrize(
+    ("name", "count"), [*product([*RUN, *REPLICATED], COUNTS), *product(VARIATIONAL, (COUNTS[0], COUNTS[-1]))]
+)
 def test_every_grid_has_its_figures(figures_of, name, count):
     for title, figure in figures_of(name, count).items():
         assert any(axes.has_data() for axes in figure.axes), title

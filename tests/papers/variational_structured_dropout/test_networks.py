@@ -39,7 +39,7 @@ def records(tmp_path_factory):
 
 def test_every_method_is_there_with_every_seed(records):
     arms = {
-        "map",
+        "MAP",
         "dropout 0.1",
         "mean field",
         "VD",
@@ -56,11 +56,11 @@ def test_every_method_is_there_with_every_seed(records):
         assert (cells.groupby(["problem", "arm"]).seed.nunique() == 2).all()
         assert not cells.diverged.any()
         with_elbo = cells[cells.elbo.notna()].arm.unique()
-        assert set(with_elbo) == arms - {"map", "dropout 0.1", "VD", "ensemble"}
+        assert set(with_elbo) == arms - {"MAP", "dropout 0.1", "VD", "ensemble"}
     images = records["variational_classification"].cells
     assert set(images.problem) == {"all classes", "half of the classes"}
     assert images[["error", "ece", "auroc", "auroc_control"]].stack().between(0, 1).all()
-    assert images[images.arm == "map"].auroc_information.eq(0.5).all()  # one draw says nothing of itself
+    assert images[images.arm == "MAP"].auroc_information.eq(0.5).all()  # one draw says nothing of itself
     assert set(images[images.alignment.notna()].arm) == {"VSD 1", "VSD 2", "VSD 2 frozen"}
     curves = records["variational_classification"].table("curves")
     assert (curves.stable_rank >= 1 - 1e-6).all()
@@ -99,7 +99,7 @@ def test_all_methods_start_alike_and_see_the_same_batches(tmp_path, monkeypatch)
 
 
 def test_the_rate_that_the_validation_rows_prefer_is_chosen():
-    arms = ["map", "dropout 0.1", "dropout 0.2"]
+    arms = ["MAP", "dropout 0.1", "dropout 0.2"]
     cells = pd.DataFrame({"problem": "p", "arm": 2 * arms, "seed": [0] * 3 + [1] * 3, "v": [0, 1, 3, 0, 2, 1]})
     assert networks.choose(cells, "v").chosen.tolist() == [True, False, True] * 2
 
@@ -111,7 +111,7 @@ def made_up(experiment, sign, folder):
     """VSD is better than the others by about `sign` in whatever is good."""
     rows = []
     for seed in range(3):
-        for arm in ("map", "dropout 0.1", "VD-EB", "VSD 1", "VSD 2"):
+        for arm in ("MAP", "dropout 0.1", "VD-EB", "VSD 1", "VSD 2"):
             good = sign * (1 + 0.1 * seed) * (arm == "VSD 2")
             rows.append({"arm": arm, "seed": seed, "problem": "p", "chosen": True, "diverged": False})
             rows[-1] |= {name: good for name in ("elbo", "log_likelihood", "auroc")}

@@ -19,7 +19,7 @@ def paired(cells: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
     cells = cells.assign(arm=cells.arm.str.replace(r"dropout .*", "MC dropout", regex=True))
     arms = [arm for arm in dict.fromkeys(cells.arm) if arm != REFERENCE]
     problems = {problem: f"{problem}" for problem in dict.fromkeys(cells.problem)}
-    height = 0.35 + 0.14 * len(arms)
+    height = 0.55 + 0.16 * len(arms)
     figure, lines = plotting.stacked(problems, rows=len(columns), columns=3, height=height, sharey=True)
     for (column, label), axes in zip(columns.items(), lines, strict=True):
         for problem, axis in axes.items():

@@ -79,7 +79,7 @@ def compared(reflections: tuple[int, ...], drop_rates: tuple[float, ...]) -> lis
     reflections."""
     most = max(reflections)
     return [
-        Arm("map", "map"),
+        Arm("MAP", "map"),
         *(Arm(f"dropout {rate:g}", "dropout", rate=rate) for rate in drop_rates),
         Arm("mean field", "mean_field"),
         Arm("VD", prior="log_uniform"),

@@ -16,7 +16,7 @@ def figures(record: Record) -> plotting.Drawings:
     cells = record.cells
     dropout = next(arm for arm in cells[cells.chosen].arm if arm.startswith("dropout"))
     most = f"VSD {max(record.config['options']['reflections'])}"
-    shown = {"map": "MAP", dropout: "MC " + dropout, "VD-EB": "VD-EB", most: most, "ensemble": "ensemble"}
+    shown = {"MAP": "MAP", dropout: "MC " + dropout, "VD-EB": "VD-EB", most: most, "ensemble": "ensemble"}
     trained = {arm: name for arm, name in shown.items() if arm != "ensemble"}
     return {
         "quality": partial(paired, cells, {column: f"{name} − VD-EB's" for column, name in QUALITY.items()}),

@@ -42,7 +42,7 @@ CLAIMS = (
         "Structured noise predicts with a higher likelihood than a point estimate.",
         "test log-likelihood of VSD less that of MAP, nats an example",
         "log_likelihood",
-        ("VSD", "map"),
+        ("VSD", "MAP"),
         figure="tables",
         caveat=UNDERFIT,
         departs=HERE,
