@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from repro.papers.adaptive_dropout.adaptive_penalties import FALLING
 from repro.theory.penalties import L1, MCP, SCAD, HardConcrete, LogSquare, LogSum, Lp, Standout, VariationalDropout
 from repro.theory.penalties.base import Penalty
 
@@ -39,9 +40,6 @@ def catalogue(weight: float) -> dict[str, Penalty]:
         "VarDrop, fitted KL": VariationalDropout(approximate=True),
         "HardConcrete": HardConcrete(),
     }
-
-
-FALLING = "falling"
 
 
 def others(weight: float) -> dict[str, Callable[[Tensor], Tensor]]:

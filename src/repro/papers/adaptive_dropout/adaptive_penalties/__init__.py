@@ -39,6 +39,8 @@ class Config(settings.Config):
     options: Options
 
 
+FALLING = "falling"
+"""The strategy that retains large weights less: the control."""
 Measure = Callable[[Record], pd.Series]
 
 
@@ -59,7 +61,7 @@ def _wrong_curvature(record: Record) -> pd.Series:
 
 
 def _control(record: Record) -> pd.Series:
-    falling = record.cells[record.cells.strategy == "falling"]
+    falling = record.cells[record.cells.strategy == FALLING]
     return _one(record, falling.curvature.max())
 
 
@@ -182,10 +184,10 @@ CAPTIONS = {
     "penalties": "The paper's figure. Left, the penalty of one weight, with the value at the left end subtracted: "
     "variational dropout runs beside the log-sum penalty, hard concrete gates beside MCP, and standout alone starts "
     "flat. Right, of k equal weights with one norm: what is concave rises with k.",
-    "duality": "Markers, the integral of each strategy; lines, its closed form.",
+    "duality": "The integral of each strategy (markers) on its closed form (lines).",
     "curvature": "The penalty against the squared weight: concave where α rises with |w|; for the decreasing strategy, "
     "the control, convex.",
-    "tikhonov": "Mean loss under masks against the Tikhonov term, both without the loss of the bare weights. Grey, the "
-    "control: a variance of 1 − α.",
+    "tikhonov": "Mean loss under masks (markers, ± one standard error) on the Tikhonov term, both without the loss of "
+    "the bare weights. Grey, the control: a variance of 1 − α.",
 }
 """What to look for in each figure."""

@@ -1,80 +1,109 @@
 """Sparse regression by adaptive dropout: stationarity, error, support, and the weights under masks."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from repro.papers.adaptive_dropout.adaptive_regression import CONTROLS, MASKED, SPARSE
+from repro.papers.adaptive_dropout.adaptive_regression import ALLOWED, CONTROLS, MASKED, SPARSE
 from repro.pipeline import plotting
+from repro.pipeline.plotting import MEASURED
 from repro.pipeline.store import Record
 
-LOOKS = dict(zip(SPARSE + CONTROLS, zip(plotting.COLORS, plotting.MARKERS, strict=True), strict=False))
+NAMES = (*SPARSE, *CONTROLS)
+STRENGTH = r"strength $\lambda\,\Omega'(0^+)$"
+SHOWN = 1e-3  # of weights, either of which is larger
 
 
-def figures(record: Record) -> dict[str, Figure]:
-    return {"path": _path(record), "support": _support(record), "masks": _masks(record)}
+def figures(record: Record) -> plotting.Drawings:
+    return {
+        "path": partial(_path, record),
+        "support": partial(_support, record),
+        "masks": partial(_masks, record),
+    }
+
+
+def _of(record: Record, penalty: str, *methods: str) -> pd.DataFrame:
+    cells = record.cells
+    return cells[(cells.penalty == penalty) & cells.method.isin(methods) & (cells.start == 0)]
+
+
+def _points(axis: Axes, rows: pd.DataFrame, value: str, color: str, marker: str) -> None:
+    mean = plotting.over_seeds(rows, "strength", value)
+    look = {"color": color, "marker": marker, "elinewidth": 0.8, **MEASURED}
+    axis.errorbar(mean.strength, mean["mean"], mean["std"], **look)
+
+
+def _key(figure: Figure, line: str, mark: str) -> None:
+    key = plotting.Key()
+    key.series(NAMES, linestyle="-", markerfacecolor="white")
+    key.add(line)
+    key.add(mark, marker="o", **MEASURED)
+    key.below(figure)
 
 
 def _path(record: Record) -> Figure:
+    """Residuals of all starts at their worst; errors from the start of ridge."""
     cells = record.cells
     figure, (left, right) = plotting.panels(2, height=2.2)
-    for name, (color, marker) in LOOKS.items():
-        mine = cells[(cells.penalty == name) & (cells.method == "reweighting")]
-        left.plot(*_worst(mine), color=color)
-        mean = plotting.over_seeds(mine, "strength", "error")
-        right.plot(mean.strength, mean["mean"], color=color)
-        plotting.band(right, mean.strength, mean["mean"], mean["std"], color)
-        peer = cells[(cells.penalty == name) & (cells.method == "proximal gradient")]
-        if len(peer):
-            left.plot(*_worst(peer), marker, color=color, markerfacecolor="white")
-            mean = plotting.over_seeds(peer, "strength", "error")
-            right.plot(mean.strength, mean["mean"], marker, color=color, markerfacecolor="white")
-    left.axhspan(1e-16, 1e-8, color="0.92", zorder=0)
-    left.set(xscale="log", yscale="log", xlabel=r"strength $\lambda\Omega'(0^+)$", ylabel="largest KKT residual")
-    right.set(xscale="log", yscale="log", xlabel=r"strength $\lambda\Omega'(0^+)$", ylabel=r"$\|w-w^*\|\ /\ \|w^*\|$")
-    handles = [Line2D([], [], color=color) for color, _ in LOOKS.values()]
-    handles.append(Line2D([], [], color="0.3", marker="o", linestyle="none", markerfacecolor="white"))
-    plotting.legend_below(figure, handles, [*LOOKS, "proximal gradient"])
+    for color, marker, name in plotting.styles(NAMES):
+        for method in ("reweighting", "proximal gradient"):
+            worst = cells[(cells.penalty == name) & (cells.method == method)].groupby("strength").residual.max()
+            worst = worst.clip(lower=1e-17)
+            if method == "reweighting":
+                plotting.line(left, worst.index, worst, color=color)
+            elif len(worst):
+                left.plot(worst.index, worst, color=color, marker=marker, **MEASURED)
+        mean = plotting.over_seeds(_of(record, name, "reweighting"), "strength", "error")
+        plotting.line(right, mean.strength, mean["mean"], color=color)
+        if len(peer := _of(record, name, "proximal gradient")):
+            _points(right, peer, "error", color, marker)
+    left.axhline(ALLOWED, color="0.6", linestyle=":", linewidth=0.8)
+    for axis, label in ((left, "largest KKT residual"), (right, r"$\|w-w^*\|\ /\ \|w^*\|$")):
+        axis.set(xscale="log", yscale="log", xlabel=STRENGTH, ylabel=label)
+        plotting.mark(axis.xaxis, cells.strength)
+    _key(figure, "reweighting", "proximal gradient")
     return figure
 
 
-def _worst(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    worst = rows.groupby("strength").residual.max().clip(lower=1e-16)
-    return worst.index.to_numpy(), worst.to_numpy()
-
-
 def _support(record: Record) -> Figure:
-    cells = record.cells
+    """Weights kept: lines by the penalty's own solution, markers by training under masks."""
     figure, (axis,) = plotting.panels(1, height=2.2)
-    for name, (color, marker) in LOOKS.items():
-        mine = cells[(cells.penalty == name) & (cells.method == "reweighting")]
-        mean = plotting.over_seeds(mine, "strength", "nonzeros")
-        axis.plot(mean.strength, mean["mean"], color=color, marker=marker, label=name)
-    axis.axhline((record.arrays["truth"][0] != 0).sum(), color="0.3", linestyle=":")
-    axis.set(xscale="log", yscale="log", xlabel=r"strength $\lambda\Omega'(0^+)$", ylabel="weights that are not zero")
-    axis.legend()
+    for color, marker, name in plotting.styles(NAMES):
+        mean = plotting.over_seeds(_of(record, name, "reweighting"), "strength", "nonzeros")
+        plotting.line(axis, mean.strength, mean["mean"], color=color)
+        plotting.band(axis, mean.strength, mean["mean"], mean["std"], color)
+        masked = _of(record, name, *MASKED)
+        pooled = masked.groupby(["strength", "seed"]).left.mean().reset_index()
+        _points(axis, pooled, "left", color, marker)
+    axis.axhline(record.config["data"]["nonzeros"], color="0.3", linestyle=":")
+    axis.set(xscale="log", yscale="log", xlabel=STRENGTH, ylabel="weights left")
+    plotting.mark(axis.xaxis, record.cells.strength)
+    _key(figure, "reweighting", "SGD under masks")
     return figure
 
 
 def _masks(record: Record) -> Figure:
-    cells, weights = record.cells, record.arrays["weights"]
-    names = [*SPARSE, *CONTROLS]
-    figure, axes = plotting.panels(len(names), columns=len(names), height=1.5)
-    own = cells[(cells.method == "reweighting") & (cells.start == 0)].set_index(["penalty", "strength", "seed"]).cell
-    for axis, name in zip(axes, names, strict=True):
-        for color, marker, noise in zip(plotting.COLORS, plotting.MARKERS, MASKED, strict=False):
-            mine = cells[(cells.penalty == name) & (cells.method == noise)]
-            for row in mine.itertuples():
-                x = weights[own[name, row.strength, row.seed]]
-                shown = (np.abs(x) + np.abs(weights[row.cell])) > 1e-3
-                axis.plot(x[shown], weights[row.cell][shown], color=color, linestyle="none", marker=marker,
-                          markersize=1.6, markerfacecolor="white", markeredgewidth=0.4)  # fmt: skip
+    """Weights after SGD under masks on those of the penalty's own solution."""
+    weights = record.arrays["weights"]
+    figure, axes = plotting.titled({name: name for name in NAMES}, columns=3, height=1.5)
+    for name, axis in axes.items():
+        own = _of(record, name, "reweighting").set_index(["strength", "seed"]).cell
+        for color, marker, noise in plotting.styles(MASKED):
+            rows = _of(record, name, noise)
+            x = weights[own.loc[[*zip(rows.strength, rows.seed, strict=True)]]].ravel()
+            y = weights[rows.cell].ravel()
+            shown = np.maximum(np.abs(x), np.abs(y)) > SHOWN
+            size = 4 if noise == MASKED[0] else 2
+            axis.plot(x[shown], y[shown], color=color, marker=marker, markersize=size, markeredgewidth=0.6, **MEASURED)
         ends = np.array(axis.get_xlim())
         axis.plot(ends, ends, color="0.6", linewidth=0.6, zorder=0)
-        axis.set(title=name, xlabel="solution")
-    axes[0].set_ylabel("SGD under masks")
-    looks = zip(plotting.COLORS, plotting.MARKERS, MASKED, strict=False)
-    handles = [Line2D([], [], color=color, marker=marker, linestyle="none") for color, marker, _ in looks]
-    plotting.legend_below(figure, handles, [*MASKED])
+        axis.set(xlabel="weight, solution")
+    plotting.label_rows(axes.values(), "weight, under masks")
+    key = plotting.Key()
+    key.series([f"{noise.capitalize()} masks" for noise in MASKED], **MEASURED)
+    key.add("equal", color="0.6", linewidth=0.6)
+    key.below(figure)
     return figure

@@ -126,7 +126,8 @@ def run(config: Config, progress: Progress) -> Result:
     measured = [_measured(*each, problems) for each in zip(tables, batches, weights, strict=True)]
     table = pd.concat(measured, ignore_index=True).rename_axis("cell").reset_index()
     every = torch.cat(weights).numpy()
-    table = _compared(table, every)
+    kept = torch.cat([cells.retain(w) >= KEPT for cells, w in zip(batches, weights, strict=True)]).numpy()
+    table = _compared(table, every, kept)
     arrays = {"weights": every, "truth": problems.truth.numpy(), "truth_seed": np.array(config.seed)}
     return Result(table, arrays=arrays, headline=_headline(table))
 
@@ -141,30 +142,30 @@ def _measured(table: pd.DataFrame, cells: Cells, w: Tensor, problems: _Problems)
         "gradient_on_zeros": torch.where((w == 0).any(1), off, nan),
         "objective": cells.objective(w),
         "nonzeros": (w != 0).sum(1),
-        "kept": (alpha >= KEPT).sum(1),
+        "left": ((w != 0) & (alpha >= ZERO)).sum(1),
         "zeros": ((w == 0) | (alpha < ZERO)).double().mean(1),
         "wrong": ((w != 0) != (truth != 0)).sum(1),
         "missed": ((w == 0) & (truth != 0)).sum(1),
         "error": (w - truth).norm(dim=1) / truth.norm(dim=1),
     }
-    kept = [bytes(row) for row in np.packbits((alpha >= KEPT).numpy(), axis=1)]
-    return table.assign(**{name: column.numpy() for name, column in columns.items()}, _kept=kept)
+    return table.assign(**{name: column.numpy() for name, column in columns.items()})
 
 
-def _compared(table: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
-    """Each row beside reweighting's and the peer's from the start of ridge: `distance` and `support_difference` from
-    the former, `excess` of the objective over the latter's best, `moved` by the start."""
+def _compared(table: pd.DataFrame, weights: np.ndarray, kept: np.ndarray) -> pd.DataFrame:
+    """Each row beside reweighting's from the start of ridge: `distance`; how many weights are `kept` that are zero
+    there, or the other way round, `support_difference`, and that are not kept there, `kept_difference`; `moved` by the
+    start. And `excess` of the objective over the best of proximal gradient descent."""
     own = table[(table.method == "reweighting") & (table.start == 0)].set_index(KEY).cell
     best = table[table.method == "proximal gradient"].groupby(KEY).objective.min()
     reference = own.reindex(pd.MultiIndex.from_frame(table[KEY])).to_numpy()
     size = np.linalg.norm(weights[reference], axis=1)
     distance = np.linalg.norm(weights - weights[reference], axis=1) / np.where(size > 0, size, 1.0)
     lowest = best.reindex(pd.MultiIndex.from_frame(table[KEY])).to_numpy()
-    bits = np.array([np.unpackbits(np.frombuffer(row, np.uint8)) for row in table._kept])
-    return table.drop(columns="_kept").assign(
+    return table.assign(
         distance=distance,
         moved=np.where(table.start > 0, distance, 0.0),
-        support_difference=(bits != bits[reference]).sum(1),
+        support_difference=(kept != (weights[reference] != 0)).sum(1),
+        kept_difference=(kept != kept[reference]).sum(1),
         excess=(table.objective.to_numpy() - lowest) / np.abs(lowest),
     )
 
@@ -176,5 +177,5 @@ def _headline(table: pd.DataFrame) -> dict[str, float]:
         "largest KKT residual after reweighting": float(exact.residual.max()),
         "largest excess over proximal gradient descent, L1": float(exact.excess[exact.penalty == "L1"].max()),
         "largest distance of SGD under masks from the penalty's solution": float(masked.distance.max()),
-        "weights on whose keeping they differ": float(masked.support_difference.max()),
+        "weights on whose keeping they differ": float(masked.kept_difference.max()),
     }
