@@ -70,7 +70,7 @@ clean: ## remove .venv and caches; results stay
 	find src scripts tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # All but Ray's
-EXTRAS := $(addprefix --extra ,run dev bench joblib submitit)
+EXTRAS := $(addprefix --extra ,run dev bench peers joblib submitit)
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 # A set-up that was cut short leaves .incomplete behind and is begun anew; so is one whose Python is gone.

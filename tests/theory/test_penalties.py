@@ -216,6 +216,25 @@ def test_nothing_is_lost_between_the_smallest_and_the_largest_numbers(penalty):
         assert float(small[-2]) == pytest.approx(1e300)
 
 
+@pytest.mark.parametrize("ends", [(1e-6, 1e6), (1e-9, 1e-9), (1e6, 1e-6)])
+def test_proxes_between_the_smallest_and_the_largest_numbers(ends):
+    """Parameters and weights many decades apart: z − weight·Ω'(z) far out, 0 or that of the slope at 0 near it."""
+    scale, weight = ends
+    largest = float64(1e300, 1.7e308)
+    for penalty in (LogSum(scale), LogSquare(scale), MCP(2.0, scale), SCAD(3.0, scale), Lp(0.5)):
+        torch.testing.assert_close(penalty.prox(largest, weight), largest)
+        assert penalty.prox(float64(0.0), weight).tolist() == [0.0]
+    torch.testing.assert_close(LogSum(scale).prox(float64(1e300), 1e300), float64(1e300))
+    torch.testing.assert_close(LogSquare(scale).prox(float64(1e300), 1e300), float64(1e300))
+    tiny = float64(1e-300, 1e-200, 1e-20)
+    torch.testing.assert_close(LogSquare(scale).prox(tiny, weight) / tiny, 1 / (1 + 2 * weight / float64(*[scale] * 3)))
+    huge = LogSquare(0.3).prox(float64(1.0, 1e-150), 1e300)
+    torch.testing.assert_close(huge, float64(1.5e-301, 0.0), rtol=1e-9, atol=0)
+    assert (MCP(2.0, scale).prox(tiny, 1.0) == 0).all()
+    assert (LogSum(scale).prox(tiny, scale) == 0).all()
+    torch.testing.assert_close(Standout(scale, 0.1, 0.3).dual(largest), 2 * Standout(scale, 0.1, 0.3).value(largest))
+
+
 def test_slopes_at_zero():
     """w/Ω(w) → 1/Ω'(0⁺): exact where it is 1, and where gates have it by quadrature."""
     w = float64(1e-300, 1e-30)

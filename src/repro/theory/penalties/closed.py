@@ -11,6 +11,8 @@ from torch import Tensor
 
 from repro.theory.penalties.base import Penalty, WithProx, bisected, check_parameters, check_positive, implicit, known
 
+FAR = 1e8  # times a penalty's own length, from where on its slope is that of its tail, to rounding
+
 
 @dataclass(frozen=True)
 class L1(WithProx):
@@ -111,7 +113,9 @@ class LogSum(WithProx):
         u = torch.where(real, u, 0.0).clamp_min(0)
         # Where √c <= 1 the objective is convex; else the larger root and 0 are compared.
         better = (root_c <= 1) | (c * torch.log1p(u) < u * (v - u / 2))
-        return torch.where(real & better, u * self.epsilon, 0.0)
+        far = z > FAR * (self.epsilon + k.sqrt())
+        positive = torch.where(far, z, 1.0)
+        return torch.where(far, positive - k / positive, torch.where(real & better, u * self.epsilon, 0.0))
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,11 @@ class LogSquare(WithProx):
         # In units of √ε: ½(u−v)² + c log(1+u²), c = k/ε. Its slope falls between √x₋ and √x₊ alone, where
         # (1+x)² < 2c(x−1); one minimum may lie on either side.
         root = math.sqrt(self.epsilon)
-        v, c = z / root, k / self.epsilon
+        outside = z > FAR * (root + k.sqrt())
+        v, c = torch.where(outside, 1.0, z) / root, k / self.epsilon
         at, strength = v.detach(), c.detach()
         wavy = strength > 4
-        spread = torch.where(wavy, strength * (strength - 4), 0.0).sqrt()
+        spread = strength.sqrt() * (strength - 4).clamp_min(0).sqrt()
         upper = torch.where(wavy, strength - 1 + spread, 1.0)
         first = torch.where(wavy, ((1 + 2 * strength) / upper).sqrt(), torch.inf)
 
@@ -157,11 +162,16 @@ class LogSquare(WithProx):
         def height(u: Tensor) -> Tensor:
             return u * (u / 2 - at) + strength * torch.log1p(u * u)
 
-        near = bisected(slope, at / (1 + 2 * strength) * (1 - 1e-9), torch.minimum(first, at), 128)
-        far = bisected(slope, torch.minimum(torch.where(wavy, upper.sqrt(), 0.0), at), at)
-        stationary = slope(torch.minimum(torch.where(wavy, upper.sqrt(), 0.0), at)) < 0
-        u = torch.where(stationary & (height(far) < height(near)), far, near)
-        return implicit(lambda w: w - v + 2 * c * w / (1 + w * w), u) * root
+        # the near one may be any number of decades below `at`
+        lowest = at / (1 + 2 * strength)  # the root itself where its square is nothing beside 1
+        ends = (end.clamp_min(1e-200).log() for end in (lowest * (1 - 1e-9), torch.minimum(first, at)))
+        near = torch.where(lowest > 1e-100, bisected(lambda s: slope(s.exp()), *ends).exp(), lowest)
+        begin = torch.minimum(torch.where(wavy, upper.sqrt(), 0.0), at)
+        far = bisected(slope, begin, at)
+        u = torch.where((slope(begin) < 0) & (height(far) < height(near)), far, near)
+        found = implicit(lambda w: w - v + c * (2 * w / (1 + w * w)), u) * root
+        positive = torch.where(outside, z, 1.0)
+        return torch.where(outside, positive - 2 * (k / positive), found)
 
 
 @dataclass(frozen=True)
@@ -249,7 +259,8 @@ class SCAD(WithProx):
         )
         heights = candidates * (candidates / 2 - v) + c * self._unit(candidates)
         best = heights.detach().argmin(0, keepdim=True)
-        return candidates.gather(0, best)[0] * self.scale
+        far = z > FAR * (a * self.scale + (k * self.scale).sqrt())
+        return torch.where(far, z, candidates.gather(0, best)[0] * self.scale)
 
 
 @dataclass(frozen=True)
@@ -281,7 +292,7 @@ class Standout(Penalty):
     def _dual(self, eta: Tensor) -> Tensor:
         usual = (eta > 0) & ~eta.isinf()
         finite = torch.where(usual, eta, 1.0)
-        w = torch.where(usual, (((finite / self.weight).log() - self.offset) / self.slope).clamp_min(0), eta)
+        w = torch.where(usual, ((finite.log() - math.log(self.weight) - self.offset) / self.slope).clamp_min(0), eta)
         return 2 * self._value(w) - torch.where(usual, w / finite * w, 0.0)
 
 

@@ -170,6 +170,12 @@ class HardConcrete(Penalty):
         lost = float((weights * 2 * (1 - points) * shifts.exp()).sum())
         return math.exp(self._shift / 2) / math.sqrt(lost), 40.0
 
+    @cached_property
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """ℓ from -20 to where the minimum jumps, and log w at whose minimum they are."""
+        table = torch.linspace(-20, self._jump[1], 4001, dtype=torch.float64)
+        return table.numpy(), (self._log_rate(table) / 2).numpy()
+
     @property
     def flat(self) -> float:
         """The w from which on Ω is flat."""
@@ -214,9 +220,8 @@ class HardConcrete(Penalty):
         flat, last = self._jump
         usual = (w > 0) & (w < flat)
         log_w = torch.where(usual, w, 0.1 * flat).log()
-        table = torch.linspace(-20, last, 4001, dtype=torch.float64)
-        rates = (self._log_rate(table) / 2).numpy()
-        guess = torch.as_tensor(np.interp(log_w.cpu().numpy(), rates, table.numpy())).to(w)
+        table, rates = self._table
+        guess = torch.as_tensor(np.interp(log_w.cpu().numpy(), rates, table)).to(w)
         guess += (log_w - float(rates[0])).clamp_max(0)  # below the table w is of the size of e^ℓ
         return usual, newton(lambda ell: self._log_rate(ell) / 2 - log_w, guess, longest=0.1).clamp_max(last)
 

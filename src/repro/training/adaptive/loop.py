@@ -100,7 +100,8 @@ def order(count: int, seed: int, epoch: int) -> Tensor:
 @torch.no_grad()
 def measured(method: Plain, data: Digits, zero: float) -> Row:
     """Of each network: `left`, the share of weights whose retain probability is not below `zero`; `pruned_error`, the
-    test error with the others set to 0; `error`, that of the weights as they are; `penalty`, of the η-trick."""
+    test error with the others set to 0; `error`, that of the weights as they are; `penalty`, of the η-trick. NaN where
+    weights are not finite."""
     layers, count = len(method.weights), len(method.weights[0])
     kept = [method.retain(number) >= zero for number in range(layers)]
     share = torch.cat([mask.flatten(1) for mask in kept], 1).double().mean(1)
@@ -117,4 +118,5 @@ def measured(method: Plain, data: Digits, zero: float) -> Row:
     }
     if isinstance(method, EtaTrick):
         row["penalty"] = method.penalty()
-    return row
+    broken = ~torch.cat([w.flatten(1) for w in method.weights], 1).isfinite().all(1)
+    return {name: column.masked_fill(broken, torch.nan) for name, column in row.items()}

@@ -7,16 +7,16 @@ and at random, both fine-tuned.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from repro.data.settings import ImageSettings
 from repro.models.perceptron import Settings as Perceptron
 from repro.papers.adaptive_dropout import settings
 from repro.pipeline.claims import Claim, NotMeasured
-from repro.pipeline.settings import Found, Positive, Section
+from repro.pipeline.settings import Found, OneOrMany, Positive, Section
 from repro.pipeline.store import Record
 from repro.training.adaptive import Settings as Adaptive
 
@@ -43,14 +43,18 @@ PRUNED = ("magnitude", "random")
 class Options(Section):
     """`methods`: what is trained, each at training.weight and for every seed.
 
-    `grid`: factors of the penalty at which the first seed of `grid_methods` is trained besides. `controls`: prunes the
-    network without a penalty to LogSum's share of weights, by magnitude and at random.
+    `grid`: factors of the penalty at which the first seed of `grid_methods` is trained besides; 1 is trained anyway.
+    `controls`: prunes the network without a penalty to LogSum's share of weights, by magnitude and at random.
     """
 
-    methods: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
-    grid: Annotated[tuple[Positive, ...], Field(strict=False)]
-    grid_methods: Annotated[tuple[Name, ...], Field(strict=False)]
+    methods: OneOrMany[Name]
+    grid: OneOrMany[Positive]
+    grid_methods: OneOrMany[Name]
     controls: bool
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        return tuple(factor for factor in self.grid if factor != 1)
 
 
 class Config(settings.Config):
@@ -64,14 +68,14 @@ class Config(settings.Config):
     @model_validator(mode="after")
     def _controls_have_what_they_prune(self) -> "Config":
         if self.options.controls and (missing := {"plain", "log_sum"} - set(self.options.methods)):
-            raise ValueError(f"options.controls=true: needs {missing.pop()} among options.methods")
+            raise ValueError(f"options.controls=true: needs {min(missing)} among options.methods")
         return self
 
     @property
     def networks(self) -> int:
         options = self.options
         main = len(options.methods) + 2 * options.controls
-        return len(self.seed) * main + len(options.grid) * len(options.grid_methods)
+        return len(self.seed) * main + len(options.factors) * len(options.grid_methods)
 
 
 # ---------------------------------------------------------------------- claims
@@ -273,8 +277,8 @@ CLAIMS = (
 CAPTIONS = {
     "training": "Share of weights left, and test error of the pruned network, along training: mean ± one standard "
     "deviation over seeds. AdaTikhonov lies on LogSum.",
-    "tradeoff": "Test error of the pruned network against the share of weights left (left) and against the error of the "
-    "network as trained (right, the diagonal: pruning changes nothing): mean ± one standard deviation over seeds. Lines "
-    "join factors of the penalty, one seed each. Filled: the network without a penalty, pruned and fine-tuned.",
+    "tradeoff": "Test error of the pruned network against the share of weights left (left), and against the error of "
+    "the network as trained (right; on the diagonal pruning changes nothing): mean ± one standard deviation. "
+    "Lines join factors of the penalty, one seed each. Black crosses: the network without a penalty, pruned.",
 }
 """What to look for in each figure."""

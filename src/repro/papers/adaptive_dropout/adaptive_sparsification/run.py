@@ -15,6 +15,7 @@ from repro.data.images import load
 from repro.papers.adaptive_dropout.adaptive_sparsification import Config
 from repro.pipeline.store import Result
 from repro.pipeline.system import threads
+from repro.pipeline.system.errors import UserError
 from repro.pipeline.system.progress import Progress
 from repro.pipeline.system.threads import torch_threads
 from repro.training.adaptive.kinds import METHODS
@@ -39,9 +40,9 @@ def run(config: Config, progress: Progress) -> Result:
     sizes = (data.train.shape[1], *config.model.hidden, int(data.train_labels.max()) + 1)
     steps = len(data.train) // training.batch_size
     if steps == 0:
-        raise ValueError(f"training.batch_size={training.batch_size}: must be at most {len(data.train)}, the images")
+        raise UserError(f"training.batch_size={training.batch_size}: must be at most {len(data.train)}, the images")
     jobs = [_Job(name, (1.0,) * len(config.seed), config.seed) for name in options.methods]
-    grid = tuple(factor for factor in options.grid if factor != 1)
+    grid = options.factors
     jobs += [_Job(name, grid, (config.seed[0],) * len(grid)) for name in options.grid_methods if grid]
 
     def trained(job: _Job) -> tuple[Plain, list[Row]]:
@@ -86,7 +87,7 @@ def run(config: Config, progress: Progress) -> Result:
         floor = training.weight * weights * log(training.epsilon)
         curves["above_floor"] = (curves.penalty - floor) / abs(floor)
     last = curves.groupby("cell").last()[["left", "error", "pruned_error"]].reset_index()
-    cells = cells.merge(last, on="cell")
+    cells = cells.merge(last, on="cell").assign(diverged=lambda rows: rows.left.isna())
     return Result(cells, curves, {"sizes": np.array(sizes)}, _headline(cells))
 
 
