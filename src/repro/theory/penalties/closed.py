@@ -164,8 +164,8 @@ class LogSquare(WithProx):
 
         # the near one may be any number of decades below `at`
         lowest = at / (1 + 2 * strength)  # the root itself where its square is nothing beside 1
-        ends = (end.clamp_min(1e-200).log() for end in (lowest * (1 - 1e-9), torch.minimum(first, at)))
-        near = torch.where(lowest > 1e-100, bisected(lambda s: slope(s.exp()), *ends).exp(), lowest)
+        low, high = (end.clamp_min(1e-200).log() for end in (lowest * (1 - 1e-9), torch.minimum(first, at)))
+        near = torch.where(lowest > 1e-100, bisected(lambda s: slope(s.exp()), low, high).exp(), lowest)
         begin = torch.minimum(torch.where(wavy, upper.sqrt(), 0.0), at)
         far = bisected(slope, begin, at)
         u = torch.where((slope(begin) < 0) & (height(far) < height(near)), far, near)
