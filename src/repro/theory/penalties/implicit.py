@@ -106,7 +106,7 @@ def newton(equation: Callable[[Tensor], Tensor], root: Tensor, steps: int = 40, 
             (slope,) = torch.autograd.grad(left.sum(), at)
         step = (left / slope).detach().clamp(-longest, longest)
         root = (root - step).detach()
-        if bool((step.abs() <= 1e-15 * root.abs().clamp_min(1)).all()):
+        if bool((step.abs() <= 1e-9 * root.abs().clamp_min(1)).all()):  # the next would be its square
             break
     return root
 
