@@ -87,7 +87,7 @@ LOG_SUM = ("log_sum", "ada_tikhonov", "ada_prox")
 def final(record: Record, column: str) -> pd.DataFrame:
     """`column` of the trained networks, a row a seed, a column a method."""
     cells = record.cells[record.cells.factor == 1]
-    return cells.pivot_table(index="seed", columns="method", values=column)
+    return cells.pivot(index="seed", columns="method", values=column)
 
 
 def _need(table: pd.DataFrame, *methods: str) -> pd.DataFrame:
@@ -101,25 +101,26 @@ def _apart(column: str, one: str, other: str) -> Measure:
 
     def measure(record: Record) -> pd.Series:
         table = _need(final(record, column), one, other)
-        return pd.Series([abs((table[one] - table[other]).mean())], index=record.config["seed"][:1])
+        return pd.Series([abs((table[one] - table[other]).mean(skipna=False))], index=record.config["seed"][:1])
 
     return measure
 
 
 def _floor(record: Record) -> pd.Series:
     curves = record.table("curves")
-    if "above_floor" not in curves or curves.above_floor.isna().all():
+    if "above_floor" not in curves:
         raise NotMeasured("not trained: η-trick")
-    return curves.groupby("seed").above_floor.min().dropna()
+    rows = curves[curves.method == "eta_trick"]
+    return rows.groupby("seed").above_floor.agg(lambda values: values.min(skipna=False))
 
 
 def _pruning(record: Record) -> pd.Series:
     change = (final(record, "pruned_error") - final(record, "error")).abs()
-    return _need(change, *LOG_SUM)[[*LOG_SUM]].max(axis=1)
+    return _need(change, *LOG_SUM)[[*LOG_SUM]].max(axis=1, skipna=False)
 
 
 def _sparsest(record: Record) -> pd.Series:
-    return _need(final(record, "left"), *LOG_SUM)[[*LOG_SUM]].max(axis=1)
+    return _need(final(record, "left"), *LOG_SUM)[[*LOG_SUM]].max(axis=1, skipna=False)
 
 
 def _random(record: Record) -> pd.Series:
