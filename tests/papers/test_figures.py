@@ -20,6 +20,7 @@ DIVISORS = [1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60]
 TINY = ["training.steps=6", "training.log_points=3"]
 LAYERS = ("last_layer_dropout", "last_layer_textbook", "dropblock_approximation", "deep_linear_regularizer")
 REPLICATED = (*LAYERS, "deep_linear_collapse")
+ADAPTIVE = ("adaptive_penalties", "adaptive_regression", "adaptive_sparsification")
 RUN = ("dropblock_objective", "any_dropout", "dropconnect", "global_minimum", "rank_collapse", "wide_networks")
 
 
@@ -43,6 +44,23 @@ def grid(name: str, count: int) -> list[str]:
         "rank_collapse": ["model.width=60", sizes, p],
         "wide_networks": ["model.width=60", sizes, p, f"options.growth={listed(range(1, 1 + min(2, count)))}"],
     }[name]]  # fmt: skip
+
+
+def adaptive(name: str, count: int) -> list[str]:
+    """The same of an experiment whose noise follows the weights."""
+    values = listed(round(float(x), 3) for x in np.geomspace(0.05, 0.8, count))
+    methods = ["plain", "log_sum", *("ada_tikhonov", "eta_trick", "dropout", "var_drop", "var_drop_lr")[: count - 2]]
+    return {
+        "adaptive_penalties": ["options.points=30", "options.masks=64"],
+        "adaptive_regression": [
+            "data.samples=20", "data.features=30", f"options.strengths={values}", f"options.mask_strengths={values}",
+            "training.steps=20", "seed=[0,1]",
+        ],
+        "adaptive_sparsification": [
+            "data.subset=100", "model.hidden=[8,8]", "training.batch_size=50", "training.epochs=1",
+            f"options.grid={values}", f"options.methods={listed(methods)}", "options.grid_methods=[plain,log_sum]",
+        ],
+    }[name]  # fmt: skip
 
 
 def replicated(name: str, count: int) -> Record:
@@ -102,7 +120,8 @@ def figures_of(run_linear):
             record = replicated(name, count)
             shows = experiment(settings.load([f"experiment={name}", "scale=smoke", "device=cpu"]))
         else:
-            run = run_linear(f"experiment={name}", *grid(name, count))
+            overrides = adaptive(name, count) if name in ADAPTIVE else grid(name, count)
+            run = run_linear(f"experiment={name}", *overrides, small=name not in ADAPTIVE)
             record, shows = run.record, experiment(run.config)
         with plotting.style(look):
             return {figure: make() for figure, make in shows.figures(record).items()}
@@ -143,7 +162,7 @@ def _one_value(axes) -> bool:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("name", [*RUN, *REPLICATED])
+@pytest.mark.parametrize("name", [*RUN, *REPLICATED, *ADAPTIVE])
 def test_every_grid_has_its_figures(figures_of, name, count):
     for title, figure in figures_of(name, count).items():
         assert any(axes.has_data() for axes in figure.axes), title

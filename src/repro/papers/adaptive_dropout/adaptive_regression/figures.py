@@ -36,6 +36,12 @@ def _points(axis: Axes, rows: pd.DataFrame, value: str, color: str, marker: str)
     axis.errorbar(mean.strength, mean["mean"], mean["std"], **look)
 
 
+def _against_strength(axis: Axes, cells: pd.DataFrame, label: str) -> None:
+    scale = "log" if cells.strength.nunique() > 1 else "linear"
+    axis.set(xscale=scale, yscale="log", xlabel=STRENGTH, ylabel=label)
+    plotting.mark(axis.xaxis, cells.strength)
+
+
 def _key(figure: Figure, line: str, mark: str) -> None:
     key = plotting.Key()
     key.series(NAMES, linestyle="-", markerfacecolor="white")
@@ -62,8 +68,7 @@ def _path(record: Record) -> Figure:
             _points(right, peer, "error", color, marker)
     left.axhline(ALLOWED, color="0.6", linestyle=":", linewidth=0.8)
     for axis, label in ((left, "largest KKT residual"), (right, r"$\|w-w^*\|\ /\ \|w^*\|$")):
-        axis.set(xscale="log", yscale="log", xlabel=STRENGTH, ylabel=label)
-        plotting.mark(axis.xaxis, cells.strength)
+        _against_strength(axis, cells, label)
     _key(figure, "reweighting", "proximal gradient")
     return figure
 
@@ -79,8 +84,7 @@ def _support(record: Record) -> Figure:
         pooled = masked.groupby(["strength", "seed"]).left.mean().reset_index()
         _points(axis, pooled, "left", color, marker)
     axis.axhline(record.config["data"]["nonzeros"], color="0.3", linestyle=":")
-    axis.set(xscale="log", yscale="log", xlabel=STRENGTH, ylabel="weights left")
-    plotting.mark(axis.xaxis, record.cells.strength)
+    _against_strength(axis, record.cells, "weights left")
     _key(figure, "reweighting", "SGD under masks")
     return figure
 
