@@ -26,7 +26,9 @@ SMALL = ("scale=smoke", "device=cpu")
 def loaded(experiment, *typed):
     """The configuration as nested dicts, with the keys that records leave out."""
     config = load([f"experiment={experiment}", *SMALL, *typed])
-    return config.plain() | {group: json.loads(json.dumps(dict(getattr(config, group)))) for group in GROUPS}
+    return config.plain() | {
+        group: json.loads(json.dumps(dict(getattr(config, group)), default=dict)) for group in GROUPS
+    }
 
 
 @cache
@@ -75,6 +77,9 @@ def test_every_option_takes_effect_or_is_refused_by_the_names_of_those_that_do(e
             sizes = ([1], before["block_size"], OmegaConf.load(conf.CONF / "config.yaml").dropout.block_size)
             assert (found[group]["p"], found[group]["retain"]) == (before["p"], before["retain"])
             assert found[group]["block_size"] in sizes
+    if refused and all(" has no effect here, " in line for line in refused.values()):  # the whole group has none
+        assert "\n" not in "".join(refused.values())
+        return
     assert taken
     kind = "scheme" if group == "dropout" else "kind"
     for option, line in refused.items():
@@ -162,7 +167,7 @@ def test_what_is_shown_is_what_is_run():
     assert (shown["scheme"], shown["correlation"], shown["retain"]) == ("gaussian", 0.5, [0.5, 0.7, 0.9])
 
 
-@pytest.mark.parametrize("experiment", conf.experiments())
+@pytest.mark.parametrize("experiment", [name for name in conf.experiments() if not name.startswith("adaptive_")])
 def test_of_p_and_retain_the_one_that_is_typed_counts(experiment):
     one, other = "p", "retain"
     if as_it_is(experiment)["dropout"]["p"] is not None:
