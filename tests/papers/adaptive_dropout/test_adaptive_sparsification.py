@@ -181,6 +181,8 @@ def test_the_authors_protocol_is_a_command():
         ("options.methods=[plain,log_sum,plain]", 'options.methods=["plain","log_sum","plain"]: names plain twice'),
         ("options.methods=[lasso]", "options.methods=lasso: must be one of plain, log_sum, ada_tikhonov"),
         ("options.grid=[0]", "options.grid=0: must be greater than 0"),
+        ("data.flip=true", "data.flip=true: has no effect here, images are taken as they are"),
+        ("data.targets=centred", "data.targets=centred: has no effect here, what is minimised is the cross-entropy"),
         ("model.hidden=[]", "model.hidden=[]: must have at least 1 value"),
         ("model=resnet8", "model.kind=resnet8: adaptive_sparsification takes model=lenet_300_100"),
         ("dropout=gaussian", "dropout=gaussian: has no effect here, how much is dropped follows from the weights"),

@@ -71,6 +71,15 @@ class Config(settings.Config):
             raise ValueError(f"options.controls=true: needs {min(missing)} among options.methods")
         return self
 
+    def ignored(self) -> dict[str, str]:
+        pixels = "images are taken as they are, as by the authors"
+        own = {
+            "data.targets": "what is minimised is the cross-entropy",
+            "data.crop_padding": pixels,
+            "data.flip": pixels,
+        }
+        return super().ignored() | own
+
     @property
     def networks(self) -> int:
         options = self.options
