@@ -74,7 +74,7 @@ clean: ## remove .venv and caches; results stay
 	find src scripts tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # All but Ray's
-EXTRAS := $(addprefix --extra ,run dev bench joblib submitit optuna)
+EXTRAS := $(addprefix --extra ,run dev bench peers joblib submitit optuna)
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 # A copied or moved checkout has the scripts and the code of the place that it was set up in: the stamp says which.

@@ -20,6 +20,7 @@ DIVISORS = [1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60]
 TINY = ["training.steps=6", "training.log_points=3"]
 LAYERS = ("last_layer_dropout", "last_layer_textbook", "dropblock_approximation", "deep_linear_regularizer")
 REPLICATED = (*LAYERS, "deep_linear_collapse")
+ADAPTIVE = ("adaptive_penalties", "adaptive_regression", "adaptive_sparsification")
 RUN = ("dropblock_objective", "any_dropout", "dropconnect", "global_minimum", "rank_collapse", "wide_networks")
 
 VARIATIONAL = ("structured_noise", "structured_posterior", "variational_regression", "variational_classification")
@@ -60,6 +61,23 @@ def variational(name: str, count: int) -> list[str]:
                                  "options.iterations=3", *posterior],
         "variational_regression": ["data.table=diabetes", "model.hidden=[6]", *trained, *many],
         "variational_classification": [*images, *trained],
+    }[name]  # fmt: skip
+
+
+def adaptive(name: str, count: int) -> list[str]:
+    """The same of an experiment whose noise follows the weights."""
+    values = listed(round(float(x), 3) for x in np.geomspace(0.05, 0.8, count))
+    methods = ["plain", "log_sum", *("ada_tikhonov", "eta_trick", "dropout", "var_drop", "var_drop_lr")[: count - 2]]
+    return {
+        "adaptive_penalties": ["options.points=30", "options.masks=64"],
+        "adaptive_regression": [
+            "data.samples=20", "data.features=30", f"options.strengths={values}", f"options.mask_strengths={values}",
+            "training.steps=20", "seed=[0,1]",
+        ],
+        "adaptive_sparsification": [
+            "data.subset=100", "model.hidden=[8,8]", "training.batch_size=50", "training.epochs=1",
+            f"options.grid={values}", f"options.methods={listed(methods)}", "options.grid_methods=[plain,log_sum]",
+        ],
     }[name]  # fmt: skip
 
 
@@ -120,9 +138,11 @@ def figures_of(run_linear):
             record = replicated(name, count)
             shows = experiment(settings.load([f"experiment={name}", "scale=smoke", "device=cpu"]))
         else:
-            ours = name in VARIATIONAL
-            typed = variational(name, count) if ours else grid(name, count)
-            run = run_linear(f"experiment={name}", *typed, small=not ours)
+            if name in VARIATIONAL:
+                typed = variational(name, count)
+            else:
+                typed = adaptive(name, count) if name in ADAPTIVE else grid(name, count)
+            run = run_linear(f"experiment={name}", *typed, small=name not in (*VARIATIONAL, *ADAPTIVE))
             record, shows = run.record, experiment(run.config)
         with plotting.style(look):
             return {figure: make() for figure, make in shows.figures(record).items()}
@@ -163,7 +183,8 @@ def _one_value(axes) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [*product([*RUN, *REPLICATED], COUNTS), *product(VARIATIONAL, (COUNTS[0], COUNTS[-1]))]
+    ("name", "count"),
+    [*product([*RUN, *REPLICATED], COUNTS), *product([*VARIATIONAL, *ADAPTIVE], (COUNTS[0], COUNTS[-1]))],
 )
 def test_every_grid_has_its_figures(figures_of, name, count):
     for title, figure in figures_of(name, count).items():

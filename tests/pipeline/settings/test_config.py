@@ -95,6 +95,7 @@ def test_every_experiment_file_begins_with_its_command(name):
 
 # Group files that the tiny experiment cannot take (it sets steps, which networks count in epochs) → one that can.
 OF_ONE_EXPERIMENT = {
+    "lenet_300_100": "adaptive_sparsification",
     "network": "last_layer_dropout",
     "deep_linear": "deep_linear_regularizer",
     **dict.fromkeys(("mlp", "tables", "variational"), "variational_regression"),

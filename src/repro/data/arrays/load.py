@@ -21,7 +21,7 @@ def load(settings: Settings) -> tuple[Float[Tensor, "b N"], Float[Tensor, "a N"]
     for key, found in settings.hashes().items():
         if found != settings.content[key]:
             raise UserError(f"{settings.files[key][0]}: has changed since this command was started")
-    X, Y = (_numbers(typed, file, name or key) for key, (typed, file, name) in settings.files.items())
+    X, Y = (numbers(typed, file, name or key) for key, (typed, file, name) in settings.files.items())
     # A file of one dimension is as long on either side.
     fitting = [side for side, axis in (("rows", 0), ("columns", -1)) if X.shape[axis] == Y.shape[axis]]
     side = settings.samples or (fitting[0] if len(fitting) == 1 or X.ndim == Y.ndim == 1 else None)
@@ -34,7 +34,7 @@ def load(settings: Settings) -> tuple[Float[Tensor, "b N"], Float[Tensor, "a N"]
     return torch.from_numpy(X.copy()), torch.from_numpy(Y.copy())
 
 
-def _numbers(typed: str, file: Path, name: str) -> np.ndarray:
+def numbers(typed: str, file: Path, name: str) -> np.ndarray:
     """The finite numbers of a file as float64, of one or two dimensions; `name` is that of an array in an npz."""
     try:
         found = _table(typed, file) if file.suffix.lower() == ".csv" else _array(typed, file, name)

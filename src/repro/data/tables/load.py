@@ -5,6 +5,7 @@ import mlxtend.data
 import numpy as np
 from sklearn.datasets import load_diabetes
 
+from repro.data.arrays.load import numbers
 from repro.data.tables import Settings
 from repro.pipeline.system.errors import UserError
 
@@ -16,7 +17,7 @@ def _autompg() -> Table:
     return X[:, :7], y  # the last column is the car's name
 
 
-OURS: dict[str, Callable[[], Table]] = {
+READ: dict[str, Callable[[], Table]] = {
     "autompg": _autompg,
     "boston": mlxtend.data.boston_housing_data,
     "diabetes": lambda: load_diabetes(return_X_y=True, scaled=False),
@@ -27,19 +28,13 @@ def load(settings: Settings) -> dict[str, Table]:
     """Inputs (N, features) and target (N,) of each table, float64.
 
     Raises:
-        UserError: no such table or file, values missing or not finite, a constant column, too few rows.
+        UserError: a file that cannot be read, values missing or not finite, a constant column, too few rows.
     """
-    return {name: checked(name, *(OURS[name]() if name in OURS else _file(name))) for name in settings.table}
+    return {name: checked(name, *(READ[name]() if name in READ else _file(name))) for name in settings.table}
 
 
 def _file(name: str) -> Table:
-    allowed = f"must be one of {', '.join(OURS)}, or the path of a CSV file"
-    if not Path(name).is_file():
-        raise UserError(f"data.table={name}: {allowed}")
-    try:
-        rows = np.genfromtxt(name, delimiter=",", dtype=np.float64)
-    except ValueError as error:
-        raise UserError(f"data.table={name}: cannot be read ({' '.join(str(error).split())[:150]})") from error
+    rows = numbers(f"data.table={name}", Path(name), "")
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise UserError(f"data.table={name}: needs two columns or more, the target last")
     return rows[:, :-1], rows[:, -1]
@@ -48,8 +43,6 @@ def _file(name: str) -> Table:
 def checked(name: str, X: np.ndarray, y: np.ndarray) -> Table:
     """The table, if it is one that can be learned from."""
     rows = np.column_stack([X, y]).astype(np.float64)
-    if missing := int((~np.isfinite(rows)).sum()):
-        raise UserError(f"data.table={name}: has {missing} values that are missing or no finite numbers")
     if (constant := np.flatnonzero(np.ptp(rows, axis=0) == 0)).size:
         what = "the target" if constant[0] == rows.shape[1] - 1 else f"column {constant[0] + 1}"
         raise UserError(f"data.table={name}: {what} is constant")

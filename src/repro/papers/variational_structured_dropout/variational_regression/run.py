@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from repro.data.tables.load import Table, load
+from repro.data.tables.load import READ, Table, load
 from repro.papers.variational_structured_dropout.networks import arms, choose, each, split, told, trained
 from repro.papers.variational_structured_dropout.variational_regression import Config
 from repro.pipeline.store import Result
@@ -20,7 +20,7 @@ from repro.training.variational.loop import Loss, negative_elbo
 
 def run(config: Config, progress: Progress) -> Result:
     work = [
-        partial(_measured, config, arm, name, table)
+        partial(_measured, config, arm, name, name if name in READ else "own", table)
         for name, table in load(config.data).items()
         for arm in arms(config.options)
     ]
@@ -29,12 +29,12 @@ def run(config: Config, progress: Progress) -> Result:
     return Result(cells, headline=_headline(cells, config))
 
 
-def _measured(config: Config, arm: Arm, name: str, table: Table) -> pd.DataFrame:
+def _measured(config: Config, arm: Arm, name: str, stream: str, table: Table) -> pd.DataFrame:
     X, y = (torch.from_numpy(part) for part in table)
     options, samples = config.options, config.training.samples
     rows = []
     for seed in config.seed:
-        generator = seeded_generator(f"split {name} {seed}")
+        generator = seeded_generator(f"split {stream} {seed}")
         rest, test = split(len(y), config.data.held_out, generator)
         train, validation = (rest[part] for part in split(len(rest), options.validation, generator))
         rows.append((train, validation, test))
@@ -46,12 +46,12 @@ def _measured(config: Config, arm: Arm, name: str, table: Table) -> pd.DataFrame
         return ((X[part] - center) / scale).float()
 
     targets = ((y[train] - shift[:, None]) / unit[:, None]).float()
-    found = trained(config, options, arm, standard(train), targets, 1, _losses, f"{name} {config.seed}")
+    found = trained(config, options, arm, standard(train), targets, 1, _losses, f"{stream} {config.seed}")
     deviation = found.extra[0].detach().exp().view(len(train), -1)  # of each member's noise, standardised
 
     def scores(part: Tensor) -> tuple[Tensor, Tensor]:
         """Log-likelihood and squared error of each row, in units of the target."""
-        draws = found.draws(standard(part), samples, name)[..., 0].double()
+        draws = found.draws(standard(part), samples, stream)[..., 0].double()
         sigma = deviation.T if found.members > 1 else deviation[:, 0].expand(len(draws), -1)
         sigma = (sigma.double() * unit)[..., None]
         means = draws * unit[:, None] + shift[:, None]
@@ -62,7 +62,7 @@ def _measured(config: Config, arm: Arm, name: str, table: Table) -> pd.DataFrame
     likelihood, square = scores(test)
     elbo = np.full(len(train), math.nan)
     if arm.family in ("structured", "mean_field") and arm.prior != "log_uniform":
-        noise = seeded_generator(f"elbo {name}")
+        noise = seeded_generator(f"elbo {stream}")
         elbo = -negative_elbo(found.network, standard(train), targets, found.loss, samples, noise).detach().numpy()
     columns = {
         "log_likelihood": likelihood.numpy(),

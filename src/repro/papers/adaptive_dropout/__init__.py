@@ -1,0 +1,1 @@
+"""LeJeune, Javadi, Baraniuk (2021), on the duality of adaptive dropout and penalties."""
