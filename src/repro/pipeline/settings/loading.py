@@ -21,7 +21,9 @@ def load(overrides: Sequence[str], *, extra: Path | None = None, elsewhere: bool
     `extra` is a folder laid out as `conf/`, for what has no file there. A run `elsewhere` may name a device that is
     not here.
     """
-    if nothing := [text for text in overrides if text.partition("=")[2] in NOTHING]:
+    empty = [text for text in overrides if text.partition("=")[2] in NOTHING]
+    options = files.groups(extra) if empty else {}
+    if nothing := [text for text in empty if text.partition("=")[2] not in options.get(key_of(text), ())]:
         others = [text for text in overrides if text not in nothing]
         raise _unclear(nothing[0], others, extra, elsewhere)
     try:
