@@ -6,6 +6,8 @@ Dropout's prior and posterior go wrong; which rotation is best, and when none is
 quadratic.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from pydantic import model_validator
@@ -70,7 +72,7 @@ CLAIMS = (
         f"{SOURCE}, formula 8",
         what="network",
     ),
-    slope_claim("the penalty ⟨C, G⟩ of structured noise", f"{SOURCE}, formula 8"),
+    replace(slope_claim("the penalty ⟨C, G⟩ of structured noise", f"{SOURCE}, formula 8"), figure="objective"),
     Claim(
         id="divergences",
         statement="The three divergences are those of the posteriors' matrices.",
