@@ -135,7 +135,7 @@ def test_claims_tell_better_from_worse(experiment, sign, expected, tmp_path):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("variational_regression data.table=nowhere", None),
+        ("variational_regression data.table=nowhere", "data.table=nowhere: must be one of"),
         ("variational_regression dropout=bernoulli", "dropout.scheme=bernoulli: variational_regression takes dropout="),
         ("variational_regression dropout.retain=[0.5,0.9]", "dropout.retain: must be one number"),
         ("variational_regression dropout.spread=3.0", "dropout.spread=3.0: has no effect here, rates and rotation are"),
@@ -145,11 +145,6 @@ def test_claims_tell_better_from_worse(experiment, sign, expected, tmp_path):
         ("variational_classification data.flip=true", "data.flip=true: has no effect here, images are taken as"),
     ],
 )
-def test_mistakes_are_one_line(typed, message, tmp_path):
-    if message is None:  # only reading tells that there is none
-        config = settings.load([f"experiment={typed.split()[0]}", typed.split()[1], "scale=smoke"])
-        with pytest.raises(UserError, match=r"^data.table=nowhere: must be one of"):
-            compute(config, Progress("", quiet=True))
-        return
+def test_mistakes_are_one_line(typed, message):
     with pytest.raises(UserError, match=f"^{message}"):
         settings.load([f"experiment={typed.split()[0]}", typed.split()[1], "scale=smoke"])
