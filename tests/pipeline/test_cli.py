@@ -47,7 +47,7 @@ MISTAKES = {
     "zzz=4": "unknown key zzz; --help lists all keys",
     "+dropout.extra=4": "dropout.extra: unknown key",
     "options.factr=1": "unknown key options.factr; did you mean options.factor?",
-    "data=digit_halvs": "mnist5k, parquet, synthetic; did you mean digit_halves?",
+    "data=digit_halvs": "mnist5k, parquet, sparse_regression, synthetic, tables; did you mean digit_halves?",
     "dropuot=dropblock": "unknown key dropuot; did you mean dropout?",
     "data=3": "data=3: must be one of arrays, cifar10, cifar100, correlated, digit_halves",
     "~dropout": "dropout=null: must be one of bernoulli",

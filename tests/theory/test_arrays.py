@@ -10,8 +10,10 @@ DRAW = np.random.default_rng(0).standard_normal
 U, V, X, Y = DRAW((3, 6)), DRAW((4, 6)), DRAW((4, 9)), DRAW((3, 9))
 W = [DRAW((5, 4)), DRAW((6, 5)), DRAW((3, 6))]
 VALUES = np.sort(np.abs(DRAW(7)))[::-1]  # its strides are negative
+POSITIVE = np.abs(DRAW(4)) + 0.1
 CALLS = {
     "apportioned_spectrum": (VALUES, 2, 8, 3.0),
+    "best_rotation": (X @ X.T, POSITIVE),
     "blocks_needed": (VALUES, 2, 0.3),
     "collapse_onset": (VALUES, 2),
     "critical_penalty": (VALUES,),
@@ -25,7 +27,13 @@ CALLS = {
     "global_minimizer": (Y, X, np.int64(2), np.array(0.7)),
     "induced_penalty": ([6, 5], np.array([0.3, 0.5])),
     "k_support_norm": (VALUES, 2),
+    "kl_empirical_bayes": (POSITIVE, POSITIVE, POSITIVE, 3),
+    "kl_hierarchical": (U.T[:4], np.ones((4, 3)), POSITIVE, POSITIVE, POSITIVE, 0.5, 0.7),
+    "kl_log_uniform": (POSITIVE, 3),
+    "kl_normal": (U.T[:4], POSITIVE, POSITIVE, POSITIVE, np.float64(0.5)),
     "minimum_value": (VALUES, 2, np.float32(0.5)),
+    "noise_gram": (U, V, X),
+    "optimal_rates": (POSITIVE, 3, 0.5),
     "prox_squared_k_support": (VALUES, 2, 0.5),
     "rank_one_minimizer": (Y, X, [6, 5], 0.05),
     "regularizer_bound": (tuple(W), X, np.array([0.3, 0.5])),
@@ -33,6 +41,7 @@ CALLS = {
     "shrink_singular_values": (VALUES, 2, 0.5),
     "spectral_k_support_norm": (X, 2),
     "target_spectrum": (Y, X),
+    "total_correlation": (X @ X.T,),
 }
 
 

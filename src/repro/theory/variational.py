@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.theory.arrays import takes_arrays
 from repro.theory.checks import (
     Number,
     check_batches,
@@ -28,6 +29,7 @@ Several = Float[Tensor, "..."]
 _SIGMOID = (0.63576, 1.87320, 1.48695)
 
 
+@takes_arrays
 def kl_normal(weights: Several, mean: Several, variance: Several, rates: Several, prior: Number) -> Several:
     """KL(q ‖ Π_ij N(0, s_ij)) of independent columns.
 
@@ -53,6 +55,7 @@ def kl_normal(weights: Several, mean: Several, variance: Several, rates: Several
     return terms.sum((-2, -1)) / 2 - weights.shape[-1] / 2 * rates.log().sum(-1)
 
 
+@takes_arrays
 def kl_empirical_bayes(mean: Several, variance: Several, rates: Several, columns: int) -> Several:
     """The least of `kl_normal` over the prior's variances, (Q/2) Σ_i [log(m_i² + C_ii) − log α_i], free of Θ.
 
@@ -72,6 +75,7 @@ def kl_empirical_bayes(mean: Several, variance: Several, rates: Several, columns
     return columns / 2 * (torch.log(mean.square() + variance) - rates.log()).sum(-1)
 
 
+@takes_arrays
 def kl_hierarchical(
     weights: Several,
     weight_variance: Several,
@@ -112,6 +116,7 @@ def kl_hierarchical(
     return (of_weights.sum((-2, -1)) + of_noise) / 2
 
 
+@takes_arrays
 def kl_log_uniform(rates: Several, columns: int) -> Several:
     """Variational Dropout's KL to the improper prior 1/|w|, up to a constant: Q Σ_i of the usual fit in log α_i.
 
@@ -128,6 +133,7 @@ def kl_log_uniform(rates: Several, columns: int) -> Several:
     return columns * fit.sum(-1)
 
 
+@takes_arrays
 def best_rotation(gram: Several, rates: Several) -> tuple[Several, Several]:
     """The orthogonal U that minimises ⟨U diag(α) Uᵀ, G⟩, and the minimum Σ_k α_k↓ λ_k(G)↑.
 
@@ -155,6 +161,7 @@ def best_rotation(gram: Several, rates: Several) -> tuple[Several, Several]:
     return chosen, (rates * values.expand(*batch, -1).gather(-1, order)).sum(-1)
 
 
+@takes_arrays
 def noise_gram(U: Several, V: Several, X: Several) -> Several:
     """G = (UᵀU)∘(VᵀXXᵀV), positive semi-definite: E‖Y − U diag(z) VᵀX‖² is ‖Y − U diag(m) VᵀX‖² + ⟨C, G⟩.
 
@@ -170,6 +177,7 @@ def noise_gram(U: Several, V: Several, X: Several) -> Several:
     return (U.mT @ U) * (hidden @ hidden.mT)
 
 
+@takes_arrays
 def optimal_rates(gram_diagonal: Several, columns: int, noise_variance: Number) -> Several:
     """The rates of a linear network at U = I: α_i = (−1 + √(1 + 4Qσ²/G_ii))/2.
 
@@ -189,6 +197,7 @@ def optimal_rates(gram_diagonal: Several, columns: int, noise_variance: Number) 
     return 2 * ratio / (1 + torch.sqrt(1 + 4 * ratio))  # the same number, without its cancellation
 
 
+@takes_arrays
 def total_correlation(covariance: Several) -> Several:
     """−½ log det corr(C) in nats, (*batch): what the entries of z tell of each other; 0 where they are independent.
 

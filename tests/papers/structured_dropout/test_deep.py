@@ -169,7 +169,7 @@ def test_refused_in_one_line(override, message):
 @pytest.mark.parametrize(
     ("experiment", "scheme", "taken"),
     [
-        ("last_layer_dropout", "dropconnect", "bernoulli, dropblock, gaussian, overlapping_dropblock"),
+        ("last_layer_dropout", "dropconnect", "bernoulli, dropblock, gaussian, overlapping_dropblock, structured"),
     ],
 )
 def test_other_noise_is_refused_in_one_line(experiment, scheme, taken):

@@ -1,9 +1,9 @@
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import mlxtend.data
 import numpy as np
-from sklearn.datasets import load_diabetes
 
 from repro.data.arrays.load import numbers
 from repro.data.tables import Settings
@@ -20,7 +20,9 @@ def _autompg() -> Table:
 READ: dict[str, Callable[[], Table]] = {
     "autompg": _autompg,
     "boston": mlxtend.data.boston_housing_data,
-    "diabetes": lambda: load_diabetes(return_X_y=True, scaled=False),
+    "diabetes": lambda: import_module("sklearn.datasets").load_diabetes(
+        return_X_y=True, scaled=False
+    ),  # takes a second
 }
 
 

@@ -42,7 +42,7 @@ def _last(record: Record, column: str) -> "pd.Series[float]":
     if curves.empty:
         raise NotMeasured("no layers were looked at")
     last = curves[curves.step == curves.groupby("problem").step.transform("max")]
-    table = last.groupby(["arm", "problem", "seed"], sort=False)[column].mean().reset_index()
+    table = last.assign(**{column: last.filter(regex=rf"^{column}_\d+$").mean(axis=1)})
     most = f"VSD {max(record.config['options']['reflections'])}"
     by = table.set_index(["problem", "seed"])
     return (by[by.arm == "VD-EB"][column] - by[by.arm == most][column]).groupby("seed").mean()

@@ -78,15 +78,15 @@ def _entropy(record: Record, shown: dict[str, str]) -> Figure:
 def _norms(record: Record, shown: dict[str, str]) -> Figure:
     curves = plotting.surviving(record.table("curves"))
     curves = curves[curves.problem == curves.problem.iloc[0]] if len(curves) else curves
-    layers = {layer: f"layer {layer + 1}" for layer in sorted(curves.layer.unique())}
+    count = len(curves.filter(regex=r"^spectral_norm_\d+$").columns)
+    layers = {layer: f"layer {layer}" for layer in range(1, count + 1)}
     figure, lines = plotting.stacked(layers, rows=2, sharex=True)
     for axes, (column, label) in zip(
         lines, {"spectral_norm": "spectral norm", "stable_rank": "stable rank"}.items(), strict=True
     ):
         for layer, axis in axes.items():
             for color, marker, arm in plotting.styles(shown):
-                rows = curves[(curves.arm == arm) & (curves.layer == layer)]
-                rows = plotting.over_seeds(rows, "step", column)
+                rows = plotting.over_seeds(curves[curves.arm == arm], "step", f"{column}_{layer}")
                 look: plotting.Value = {"color": color, "marker": marker, "markerfacecolor": "white"}
                 axis.errorbar(rows.step, rows["mean"], rows["std"], elinewidth=0.8, **look)
             plotting.numbered(axis, "step")

@@ -167,15 +167,15 @@ def _elbo(found: Trained, inputs: Tensor, labels: Tensor, config: Config, key: s
 
 @torch.no_grad()
 def _norms(network: Network, config: Config, step: int) -> pd.DataFrame:
-    """Spectral norm and stable rank of each layer's mean weight, and its divergence."""
-    rows = []
-    for number, layer in enumerate(network.layers()):
+    """Spectral norm and stable rank of each layer's mean weight, and its divergence: `spectral_norm_1`, …"""
+    columns: dict[str, Tensor] = {}
+    for number, layer in enumerate(network.layers(), 1):
         values = torch.linalg.svdvals(layer.mean_weight)
         stable = values.square().sum(-1) / values[:, 0].square()
-        columns = {"spectral_norm": values[:, 0], "stable_rank": stable, "kl": layer.kl()}
-        rows.append(pd.DataFrame({name: column.numpy() for name, column in columns.items()}))
-        rows[-1] = rows[-1].assign(layer=number, step=step, seed=config.seed)
-    return pd.concat(rows)
+        found = {"spectral_norm": values[:, 0], "stable_rank": stable, "kl": layer.kl()}
+        columns |= {f"{name}_{number}": column for name, column in found.items()}
+    table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+    return table.assign(step=step, seed=config.seed)
 
 
 def _first(found: Trained) -> VariationalLinear | None:
