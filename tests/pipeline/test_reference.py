@@ -35,6 +35,7 @@ def test_every_experiment_has_its_reference_on_which_the_claims_are_what_they_sa
         f"make reproduce-all SCALE=cpu, and copy results/runs/{name} to {REFERENCE}"
     )
     assert damage(record.path) is None
+    assert not record.curves.duplicated([name for name in ("cell", "step") if name in record.curves]).any()
     ledger = verdicts.ledger([run])
     assert ledger
     failing = {v.claim.id: v.measured for v in ledger if v.decision == "fails"}
