@@ -44,7 +44,9 @@ def agreement(curves: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def stochastic_claim(id: str, statement: str, source: str, *, resolution: float = 0.01, what: str = "iterate") -> Claim:
+def stochastic_claim(
+    id: str, statement: str, source: str, *, resolution: float = 0.01, what: str = "iterate", figure: str = "objective"
+) -> Claim:
     """The claim that the stochastic objective's expectation is the deterministic one.
 
     A comparison whose standard error exceeds the fraction `resolution` of the objective could not tell a wrong formula
@@ -70,7 +72,7 @@ def stochastic_claim(id: str, statement: str, source: str, *, resolution: float 
         because=f"sampling error alone; a standard error above {100 * resolution:g} % of the objective counts as "
         "failed, and a value beyond 3 is measured once more with four times the masks",
         measure=measure,
-        figure="objective",
+        figure=figure,
     )
 
 
@@ -82,7 +84,7 @@ def _slope_distance(record: Record) -> pd.Series:
     return pd.Series([abs(slope - 1) / error if error <= SHARP else inf], index=record.config["seed"][:1])
 
 
-def slope_claim(what: str, source: str) -> Claim:
+def slope_claim(what: str, source: str, figure: str = "standard_errors") -> Claim:
     """The claim that the penalty is right as a whole: all comparisons of a record pooled into one slope."""
     return Claim(
         id="pooled_slope",
@@ -93,5 +95,5 @@ def slope_claim(what: str, source: str) -> Claim:
         because=f"sampling error alone, with a standard error of {SHARP:g} at most (a larger one counts as failed): a "
         "penalty too large or small by 1 % everywhere, which single points do not see, lies 5 standard errors off",
         measure=_slope_distance,
-        figure="standard_errors",
+        figure=figure,
     )

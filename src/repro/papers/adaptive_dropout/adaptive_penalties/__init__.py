@@ -6,7 +6,6 @@ forms, with conjugates and curvature; and the paper's figure, with how near Baye
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -94,16 +93,14 @@ def _noises(record: Record) -> pd.Series:
 SOURCE = "LeJeune, Javadi, Baraniuk (2021)"
 
 CLAIMS = (
-    replace(
-        stochastic_claim(
-            "dropout_is_tikhonov",
-            "Dropout adds Σ (1−α_j)/α_j w_j² / 2 to a squared loss, whatever the retain probabilities.",
-            f"{SOURCE}, section 2",
-            what="weights",
-        ),
+    stochastic_claim(
+        "dropout_is_tikhonov",
+        "Dropout adds Σ (1−α_j)/α_j w_j² / 2 to a squared loss, whatever the retain probabilities.",
+        f"{SOURCE}, section 2",
+        what="weights",
         figure="tikhonov",
     ),
-    replace(slope_claim("what masks on weights add to the loss", f"{SOURCE}, section 2"), figure="tikhonov"),
+    slope_claim("what masks on weights add to the loss", f"{SOURCE}, section 2", figure="tikhonov"),
     Claim(
         id="noises_agree",
         statement="Bernoulli and Gaussian masks of one variance are the same penalty.",

@@ -6,8 +6,6 @@ Dropout's prior and posterior go wrong; which rotation is best, and when none is
 quadratic.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from pydantic import model_validator
@@ -61,7 +59,7 @@ def _slope(record: Record, x: str, y: str, log: bool = False) -> "pd.Series[floa
     return pd.Series((values[:, -1] - values[:, -2]) / (at[-1] - at[-2]), index=record.config["seed"])
 
 
-SOURCE = "derived; fact sheet"
+SOURCE = "derived"
 ROUNDING = "rounding alone, in float64"
 ADDED = "K(Q − 1) dimensions have no variance of their own"
 
@@ -69,14 +67,14 @@ CLAIMS = (
     stochastic_claim(
         "structured_objective",
         "Structured noise has a deterministic objective: the data fit at the mean plus ⟨C, G⟩.",
-        f"{SOURCE}, formula 8",
+        f"{SOURCE}; `noise_gram`",
         what="network",
     ),
-    replace(slope_claim("the penalty ⟨C, G⟩ of structured noise", f"{SOURCE}, formula 8"), figure="objective"),
+    slope_claim("the penalty ⟨C, G⟩ of structured noise", f"{SOURCE}; `noise_gram`", figure="objective"),
     Claim(
         id="divergences",
         statement="The three divergences are those of the posteriors' matrices.",
-        source=f"{SOURCE}, formulas 3, 4 and 5",
+        source=f"{SOURCE}; `kl_normal`, `kl_empirical_bayes`, `kl_hierarchical`",
         quantity="largest relative distance from the KL of the Gaussians written out",
         high=1e-9,
         because=ROUNDING,
@@ -85,7 +83,7 @@ CLAIMS = (
     Claim(
         id="divergence_sampled",
         statement="The divergence to the fixed prior is the mean of log q − log p.",
-        source=f"{SOURCE}, formula 3",
+        source=f"{SOURCE}; `kl_normal`",
         quantity="largest distance in standard errors",
         high=3.0,
         because="sampling error alone; a value beyond 3 is measured once more with four times the samples",
@@ -94,7 +92,7 @@ CLAIMS = (
     Claim(
         id="total_correlation",
         statement="The empirical-Bayes divergence is what each rate costs plus the total correlation of the noise.",
-        source=f"{SOURCE}, formula 4",
+        source=f"{SOURCE}; `total_correlation`",
         quantity="largest relative distance of the two sides",
         high=1e-9,
         because=ROUNDING,
@@ -103,7 +101,7 @@ CLAIMS = (
     Claim(
         id="improper_prior",
         statement="Under Variational Dropout's prior 1/|w| the posterior's mass near 0 grows without end.",
-        source=f"{SOURCE}, formula 6",
+        source=f"{SOURCE}; `pathologies.py`",
         quantity="growth of the mass beyond ε per log(1/ε), over twice the likelihood at 0",
         low=0.99,
         high=1.01,
@@ -114,7 +112,7 @@ CLAIMS = (
     Claim(
         id="proper_prior",
         statement="Under a normal prior it does not.",
-        source=f"{SOURCE}, formula 6",
+        source=f"{SOURCE}; `pathologies.py`",
         quantity="the same growth",
         low=-0.01,
         high=0.01,
@@ -126,7 +124,7 @@ CLAIMS = (
         id="singular_posterior",
         statement="Noise that all columns share leaves a singular posterior, infinitely far from every prior of full "
         "rank.",
-        source=f"{SOURCE}, formula 6",
+        source=f"{SOURCE}; `pathologies.py`",
         quantity="growth of the KL per log(1/ε) with ε² added to all variances, over K(Q − 1)",
         low=0.99,
         high=1.01,
@@ -137,7 +135,7 @@ CLAIMS = (
     Claim(
         id="regular_posterior",
         statement="Independent columns, or a variance for each weight, cure that.",
-        source=f"{SOURCE}, formula 6",
+        source=f"{SOURCE}; `pathologies.py`",
         quantity="the larger growth of the two",
         low=-0.01,
         high=0.01,
@@ -153,7 +151,7 @@ CLAIMS = (
     Claim(
         id="best_rotation",
         statement="No rotation costs less than the largest rates on the smallest eigenvalues of G.",
-        source=f"{SOURCE}, formula 8",
+        source=f"{SOURCE}; `best_rotation`",
         quantity="least ⟨C, G⟩ of random rotations and of descent over rotations, over Σ α↓ λ↑",
         low=1 - 1e-9,
         high=1.01,
@@ -165,7 +163,7 @@ CLAIMS = (
     Claim(
         id="null_case",
         statement="With all rates equal the rotation changes nothing.",
-        source=f"{SOURCE}, formula 8",
+        source=f"{SOURCE}; `best_rotation`",
         quantity="largest relative change of ⟨C, G⟩ over random rotations",
         high=1e-9,
         because=f"{ROUNDING}; with rates unequal by 10 it changes by tens of per cent",
@@ -174,7 +172,7 @@ CLAIMS = (
     Claim(
         id="equal_units",
         statement="Where every unit contributes equally the best rotation saves all but the smallest rate.",
-        source=f"{SOURCE}, formula 8",
+        source=f"{SOURCE}; `best_rotation`",
         quantity="least ⟨C, G⟩ over that of U = I, over α_min / ᾱ",
         low=1 - 1e-9,
         high=1 + 1e-9,
@@ -184,7 +182,7 @@ CLAIMS = (
     Claim(
         id="second_order",
         statement="A loss that is not quadratic has ½ tr(C JᵀHJ) + ½⟨C, Σ ∂ℓ ∇²f⟩ as its first order in C.",
-        source=f"{SOURCE}, formula 10",
+        source=f"{SOURCE}; `expansion.py`",
         quantity="order in the noise's variance of what is left over",
         low=1.9,
         high=2.3,
@@ -196,7 +194,7 @@ CLAIMS = (
         id="sigmoid_fit",
         statement="The usual sigmoid fit of Variational Dropout's divergence is within 0.007 of the exact one, up to a "
         "constant, which is free under an improper prior.",
-        source=f"{SOURCE}, formula 6; Molchanov et al. 2017",
+        source=f"{SOURCE}; Molchanov et al. 2017",
         quantity="half the range of its distance from 2∫Dawson, nats, over rates from 1e-4 to 1e4",
         high=0.007,
         because="what is said of it",

@@ -98,7 +98,7 @@ def _first_reflection(record: Record) -> "pd.Series[float]":
     return (rows.gap / rows.mean_field_gap).groupby(rows.seed).max()
 
 
-SOURCE = "derived; fact sheet, conjugate regression"
+SOURCE = "derived; Bayesian linear regression, whose posterior is known"
 
 CLAIMS = (
     Claim(

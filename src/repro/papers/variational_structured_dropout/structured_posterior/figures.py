@@ -48,7 +48,7 @@ def _covariances(record: Record) -> Figure:
     counts = sorted(int(name.removeprefix("covariance_")) for name in record.arrays if name.startswith("covariance_"))
     counts = [t for t in counts if t] or counts  # without reflections there are no correlations to see
     titles = {"exact_covariance": "exact"} | {f"covariance_{t}": f"$T = {t}$" for t in counts}
-    figure, axes = plotting.titled(titles, height=1.4, sharex=True, sharey=True)
+    figure, axes = plotting.titled(titles, height=1.6, sharex=True, sharey=True)
     for name, axis in axes.items():
         C = record.arrays[name]
         scale = np.sqrt(np.diag(C))
