@@ -3,6 +3,9 @@ PYTHON ?= python3
 # e.g. make reproduce-all SCALE=smoke ARGS="seed=[0,1]"
 SCALE ?=
 ARGS ?=
+# of one paper (a folder of src/repro/papers) or of one experiment alone, or of several: PAPER=a,b
+PAPER ?=
+EXPERIMENT ?=
 # RECORDS=reference: figures and report of the records in results/reference/cpu instead of your own
 RECORDS ?=
 # joblib, submitit or ray: spreads reproduce-all over workers
@@ -19,8 +22,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 RAY := $(VENV)/.ray
-OVERRIDES = $(if $(SCALE),scale=$(SCALE)) $(ARGS)
-SHOWN = $(if $(filter reference,$(RECORDS)),results=results/reference/$(or $(SCALE),cpu) scale=$(or $(SCALE),cpu) $(ARGS),$(OVERRIDES))
+CHOSEN = $(if $(PAPER),paper=$(PAPER)) $(if $(EXPERIMENT),experiment=$(EXPERIMENT))
+OVERRIDES = $(CHOSEN) $(if $(SCALE),scale=$(SCALE)) $(ARGS)
+SHOWN = $(if $(filter reference,$(RECORDS)),$(CHOSEN) results=results/reference/$(or $(SCALE),cpu) scale=$(or $(SCALE),cpu) $(ARGS),$(OVERRIDES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -30,6 +34,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
 	@echo '  LAUNCHER=joblib|submitit|ray spreads reproduce-all over workers'
 	@echo '  SCALE=smoke|cpu|gpu and ARGS="key=value ..." go to the experiments; PYTHON=... chooses the interpreter'
+	@echo '  PAPER=structured_dropout or EXPERIMENT=rank_collapse: that alone, of reproduce-all, figures, report, compare'
 	@echo '  RECORDS=reference shows the records that come with the code: make figures, make report'
 
 setup: $(STAMP) ## make .venv from the locked, hash-checked requirements; skipped when current

@@ -4,6 +4,7 @@ It is a package with a light `__init__`, `run.py` and `figures.py`, or one modul
 and `figures`; the two are imported when they are called.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import cast
 
 from repro.pipeline.claims import Claim
+from repro.pipeline.paper import Paper
 from repro.pipeline.settings import Config
 from repro.pipeline.settings.config import module_of
 from repro.pipeline.settings.groups import bound, function
@@ -40,6 +42,13 @@ class Experiment:
         """Its docstring after the first paragraph."""
         return (self.module.__doc__ or "").partition("\n\n")[2]
 
+    @property
+    def paper(self) -> Paper | None:
+        """What the folder of its paper says of that; None for an experiment that is in none."""
+        home = self.module.__name__.rpartition(".")[0]
+        found = getattr(importlib.import_module(home), "PAPER", None) if home else None
+        return found if isinstance(found, Paper) else None
+
     def check(self) -> None:
         """A `UserError`, before it runs, where the functions to run and to show it are not there, or take others."""
         for name, arguments in {"run": ("config", "progress"), "figures": ("record",)}.items():
@@ -55,6 +64,10 @@ class Experiment:
         """What draws each figure of Matplotlib, by name; an experiment gives figures, or functions that draw them."""
         found = cast(Mapping[str, object], function(self.module, "figures")(record))
         return {name: made if callable(made) else partial(lambda figure: figure, made) for name, made in found.items()}
+
+    def play(self, record: Record) -> str:
+        """Something to play with on the report's page, as HTML with its script; empty where there is none."""
+        return cast(str, getattr(self.module, "play", lambda record: "")(record))
 
     def rest_seconds(self, config: Config) -> float:
         """What a run takes beside training, where it says so."""

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pandas as pd
@@ -58,15 +59,16 @@ def test_the_page_leads_from_verdict_to_record(capsys):
     assert "The line grows &lt;fast&gt; &amp; far." in html
     assert "python make it" in html
     assert 'alt="A straight line."' in html
-    assert "data:image/svg+xml," in html
+    assert "data:image/webp;base64," in html
     assert "your own records" in html
     targets = set(re.findall(r' id="([^"]+)"', html))
     links = re.findall(r'href="([^"]+)"', html)
     assert {link[1:] for link in links if link.startswith("#")} <= targets
     files = [link for link in links if not link.startswith(("#", "data:"))]
-    assert len(files) == 3
+    assert len(files) == 4
+    assert any(file.endswith("line.pdf") for file in files)
     assert all((Path("results") / file).exists() for file in files)
-    assert (Path("results") / files[0]).resolve() == record.path.resolve()
+    assert (Path("results") / files[1]).resolve() == record.path.resolve()
     assert "✓ holds" in capsys.readouterr().out
 
 
@@ -93,7 +95,7 @@ def test_a_claim_that_is_known_to_fail_stands_as_such_and_is_no_exit_code(monkey
     code, html = page()
     assert code == 0
     assert "1 claim holds, 1" in " ".join(html.split())
-    assert "✗ fails</span> (known)" in html
+    assert "✗ fails<br><span class=\"soft\">as known</span>" in html
     assert "fails, as known: tiny, falls: The line falls. It does not." in capsys.readouterr().out
     monkeypatch.setattr(tiny, "CLAIMS", (replace(FAILS, departs=("another",)),))
     assert page()[0] == 1
@@ -127,9 +129,9 @@ def test_reference_records_are_called_reference():
 # ---------------------------------------------------------------------- beside the reference
 
 
-def made(results, factor=2.0, **changes):
+def made(results, factor=2.0, seed="0", **changes):
     """A record of the tiny experiment with what it measured changed afterwards."""
-    config = load(f"results={results}")
+    config = load(f"results={results}", f"seed={seed}")
     result = compute(config, Progress("", quiet=True))
     curves = result.curves.assign(value=result.curves.value * factor / 2, **changes)
     place = Place.of(results, config.plain())
@@ -186,7 +188,7 @@ def test_the_ledger_as_a_table():
 
 
 def test_experiments_are_listed_under_their_papers():
-    papers = ("One paper", "One paper", "Another & more")
+    papers = ("One paper", "Another & more", "One paper")
     found = [Run(load(f"seed={i}", f"paper={paper!r}")) for i, paper in enumerate(papers)]
     html = report.write(found, [], Path("report.html")).read_text(encoding="utf-8")
     nav = html[html.index("<nav") : html.index("</nav>")]
@@ -194,20 +196,53 @@ def test_experiments_are_listed_under_their_papers():
         ("One paper", "", ""), ("", "", "<ul>"), ("", "<li>", ""), ("", "<li>", ""), ("", "", "</ul>"),
         ("Another &amp; more", "", ""), ("", "", "<ul>"), ("", "<li>", ""), ("", "", "</ul>"),
     ]  # fmt: skip
+    assert len(re.findall("<article>", html)) == 2
+
+
+def test_what_fails_comes_first_then_what_was_not_measured(monkeypatch):
+    monkeypatch.setattr(tiny, "CLAIMS", (HOLDS, LATER, FAILS))
+    runner.execute(Run(load()))
+    table = page()[1].partition("<tbody>")[2].partition("</tbody>")[0]
+    assert re.findall(r"[✓✗–] (\w+ ?\w*)</?", re.sub(r"<br>.*?</td>", "</td>", table)) == [
+        "fails",
+        "not measured",
+        "holds",
+    ]
+
+
+def test_what_was_measured_stands_with_its_quantity_beside_the_reference():
+    runner.execute(Run(load("seed=[0,1]")))
+    assert "reference:" not in page("seed=[0,1]")[1]
+    made("results/reference/smoke", 3.0, seed="[0,1]")
+    html = page("seed=[0,1]")[1]
+    assert '<b>4</b> <span class="soft">last value (one value, alike for 2 seeds' in html
+    assert "reference: 6" in html
+    assert "value differs by 33 %" in html
 
 
 @pytest.mark.parametrize(
-    ("text", "html"),
+    ("changes", "values", "mark", "ends"),
     [
-        ("‖U_1V_1ᵀX‖ = … = ‖U_kV_kᵀX‖", "‖U<sub>1</sub>V<sub>1</sub>ᵀX‖ = … = ‖U<sub>k</sub>V<sub>k</sub>ᵀX‖"),
-        ("min_A λ‖A‖²_(r) + ν‖A‖²_*", "min<sub>A</sub> λ‖A‖²<sub>(r)</sub> + ν‖A‖²<sub>*</sub>"),
-        ("W_{L+1}D_L⋯", "W<sub>L+1</sub>D<sub>L</sub>⋯"),
-        ("block_size < 1, singular_values", "block_size &lt; 1, singular_values"),
-        ("`model.width_x2` <script>", "`model.width_x2` &lt;script&gt;"),
+        ({"low": -inf, "high": 2.0}, (0.0,), 0.0, None),
+        ({"low": -inf, "high": 2.0}, (1.0,), 35.0, None),
+        ({"low": -inf, "high": 2.0}, (2.0,), 70.0, None),
+        ({"low": -inf, "high": 2.0}, (9.0,), 100.0, None),
+        ({"low": 0.5, "high": 1.5}, (0.75, 1.0), 35.0, None),
+        ({"low": 0.0, "high": inf, "rule": "interval"}, (1.0, 1.0, 1.0), 95.0, (95.0, 95.0)),
+        ({"low": 0.0, "high": inf, "rule": "interval"}, (-1.0, 1.0), 50.0, (5.0, 95.0)),
+        ({"low": -inf, "high": 0.0, "rule": "interval"}, (-2.0, -2.0), 5.0, (5.0, 5.0)),
     ],
 )
-def test_formulas_have_subscripts(text, html):
-    assert report.formulas(text) == html
+def test_the_bar_shows_where_a_measurement_lies(changes, values, mark, ends):
+    claim = replace(HOLDS, **changes)
+    shown = report.bar(verdicts.Verdict(claim, "tiny", "holds", "", values, tuple(range(len(values)))))
+    assert (shown.mark, shown.ends) == (mark, ends)
+
+
+def test_no_bar_where_a_word_says_all():
+    exact = replace(HOLDS, low=1.0, high=1.0)
+    assert report.bar(verdicts.Verdict(exact, "tiny", "holds", "", (1.0,), (0,))) is None
+    assert report.bar(verdicts.Verdict(HOLDS, "tiny", "not measured", "")) is None
 
 
 def test_the_page_of_some_lies_beside_that_of_all():
@@ -218,6 +253,8 @@ def test_the_page_of_some_lies_beside_that_of_all():
     some = [report.place(runs[:-1]), report.place(runs[1:])]
     assert len(set(some)) == 2
     assert all(len(path.name) < 120 for path in some)
+    paper = [run for run in runs if run.config.name.startswith("deep_linear")]
+    assert report.place(paper) == Path("results/report-deep_linear_dropout.html")
     Path("results").mkdir()
     Path("results/report.html").write_text("of all")
     page()

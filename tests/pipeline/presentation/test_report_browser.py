@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import numpy as np
 import pytest
 
+from repro import theory
 from repro.pipeline import settings
 from repro.pipeline.execution.making import compute
 from repro.pipeline.presentation import report, verdicts
@@ -173,6 +175,7 @@ def test_every_link_leads_somewhere(opened, page_file):
         "",
         "config.yaml",
         "summary.json",
+        *(path.name for path in page_file.parent.glob("runs/*/*/figures/*.pdf")),
     }
     assert len(dead_links(opened(file=edited(page_file, 'id="rank_collapse', 'id="rank_colapse')))) > 1
     assert len(dead_links(opened(file=edited(page_file, "config.yaml", "confg.yaml")))) == len(EXPERIMENTS)
@@ -182,7 +185,7 @@ def test_figures_are_shown_and_described(opened, page_file):
     shown = opened()
     assert shown.page.locator("figure img").count() >= 4
     assert (unseen(shown), without_text(shown)) == (0, 0)
-    assert unseen(opened(file=edited(page_file, "data:image/svg+xml,", "data:image/svg+xml,x"))) > 0
+    assert unseen(opened(file=edited(page_file, "data:image/webp;base64,", "data:image/webp;base64,x"))) > 0
     assert without_text(opened(file=edited(page_file, ' alt="', ' alt="" title="'))) > 0
 
 
@@ -245,12 +248,13 @@ def test_the_keyboard_reaches_and_opens_everything(opened, page_file):
 def test_what_fails_stands_at_the_top_and_opens(opened, page_file):
     fails = "#dropblock_objective.stochastic_is_deterministic"
     shown = opened()
-    assert shown.page.locator("header a").first.get_attribute("href") == fails
+    assert shown.page.locator("table.ledger a").first.get_attribute("href") == fails
+    assert "2 fail, 12 not measured" in shown.page.locator(".papers").inner_text()
     claim = shown.page.locator(f'[id="{fails[1:]}"]')
     assert claim.get_attribute("open") is not None
     assert "made to fail, for the tests" in claim.inner_text()
     claim.evaluate("it => { it.open = false }")
-    shown.page.click(f'header a[href="{fails}"]')
+    shown.page.click(f'table a[href="{fails}"]')
     shown.page.wait_for_function("id => document.getElementById(id).open", arg=fails[1:])
     held = "rank_collapse.effective_rank"
     assert opened(f"#{held}").page.evaluate("id => document.getElementById(id).open", held)
@@ -258,6 +262,42 @@ def test_what_fails_stands_at_the_top_and_opens(opened, page_file):
     (page_file.with_name("broken.html")).write_text(without, encoding="utf-8")
     broken = opened(f"#{held}", file=page_file.with_name("broken.html"))
     assert not broken.page.evaluate("id => document.getElementById(id).open", held)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 16])
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.99])
+def test_what_one_plays_with_is_the_closed_form(opened, size, p):
+    page = opened().page
+    values = [3.0, 2.5, 2.5, 1.0, 0.3, 0.0]
+    page.fill("#play-values", ", ".join(map(str, values)))
+    page.locator("#play-p").evaluate("(it, p) => { it.value = p; it.dispatchEvent(new Event('input')) }", p)
+    page.locator("#play-r").evaluate("(it, r) => { it.value = r; it.dispatchEvent(new Event('input')) }", size)
+    theirs = page.evaluate("([m, r, w]) => shrink(m, r, w)", [values, size, (1 - p) / p])
+    ours = theory.shrink_singular_values(np.array(values), size, (1 - p) / p)
+    np.testing.assert_allclose(theirs, ours, atol=1e-12)
+    other = theory.shrink_singular_values(np.array(values), size, 1.1 * (1 - p) / p)
+    assert np.abs(np.array(theirs) - np.asarray(other)).max() > 1e-4
+    drawn = page.evaluate(
+        "[...document.querySelectorAll('#play-bars .a')].map(bar => Number(bar.getAttribute('height')))"
+    )
+    np.testing.assert_allclose(drawn, np.asarray(ours) * 170 / values[0], atol=1e-9)
+    assert page.locator("#play-words").inner_text().startswith(f"rank {(np.asarray(ours) > 1e-9).sum()} of 5")
+
+
+def test_what_is_no_spectrum_is_said(opened):
+    page = opened().page
+    for text in ("", "three", "0 0", "1 NaN"):
+        page.fill("#play-values", text)
+        assert "are needed" in page.locator("#play-words").inner_text()
+    page.fill("#play-values", "-2; 1\n0.5")
+    assert "of 3" in page.locator("#play-words").inner_text()
+
+
+def test_formulas_are_set(opened, page_file):
+    page = opened().page
+    assert page.locator("math").count() >= 20
+    assert page.locator(".formula math").first.bounding_box()["height"] > 15
+    assert page.locator("math merror").count() == 0
 
 
 def test_print_opens_every_claim(opened):

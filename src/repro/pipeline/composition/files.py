@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 CONF = Path(__file__).resolve().parents[4] / "conf"
+PAPERS = Path(__file__).resolve().parents[2] / "papers"
 
 
 def experiments(*confs: Path) -> dict[str, str]:
@@ -30,6 +31,17 @@ def papers(*confs: Path) -> dict[str, list[str]]:
     for name in experiments(*confs):
         path = next(path for conf in confs or (CONF,) if (path := conf / "experiment" / f"{name}.yaml").is_file())
         found.setdefault(_stated("paper", path) or main, []).append(name)
+    return found
+
+
+def folders() -> dict[str, list[str]]:
+    """The folder in `papers/` of each paper, and the names of its experiments; the main paper first."""
+    found: dict[str, list[str]] = {}
+    for names in papers().values():
+        for name in names:
+            module = _stated("module", CONF / "experiment" / f"{name}.yaml") or name
+            for path in PAPERS.glob(f"*/{module}/__init__.py"):
+                found.setdefault(path.parent.parent.name, []).append(name)
     return found
 
 

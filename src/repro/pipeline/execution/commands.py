@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from repro.pipeline.composition import conf, hydras
+from repro.pipeline.composition import conf, files, hydras
+from repro.pipeline.composition.wording import nearest
 from repro.pipeline.execution import launchers, runner
 from repro.pipeline.execution.launchers import Launcher
 from repro.pipeline.settings.loading import announce, load
@@ -48,8 +49,9 @@ def run(overrides: Sequence[str], extra: Path | None, *, multirun: bool) -> int:
 
 
 def plan(overrides: Sequence[str], extra: Path | None = None, *, launcher: Launcher | None = None) -> list[Run]:
-    """The runs that `overrides` ask for: of every experiment, or of those of `experiment=a,b`. Says which scale; a
-    `UserError` names an experiment that an override does not fit, and nothing has run by then."""
+    """The runs that `overrides` ask for: of every experiment, of those of `experiment=a,b`, or of those of `paper=a,b`.
+    Says which scale; a `UserError` names an experiment that an override does not fit, and nothing has run by then."""
+    overrides = _of_papers(overrides)
     named = any(text.split("=")[0] == "experiment" for text in overrides)
     every = f"experiment={','.join((extra and conf.experiments(extra)) or conf.experiments())}"
     try:
@@ -71,6 +73,20 @@ def plan(overrides: Sequence[str], extra: Path | None = None, *, launcher: Launc
         raise UserError("; ".join(lines))
     announce([run.config for run in runs], overrides)
     return runs
+
+
+def _of_papers(overrides: Sequence[str]) -> list[str]:
+    """The overrides with the experiments of `paper=` in place of its folder's name."""
+    asked = next((text for text in overrides if text.partition("=")[0] == "paper"), None)
+    if asked is None:
+        return list(overrides)
+    known, rest = files.folders(), [text for text in overrides if text != asked]
+    if both := next((text for text in rest if text.partition("=")[0] == "experiment"), None):
+        raise UserError(f"{asked}: goes without {both}, which says already what runs")
+    names = asked.partition("=")[2].split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"paper={unknown[0]}: must be one of {', '.join(known)}{nearest(unknown[0], list(known))}")
+    return [f"experiment={','.join(name for paper in names for name in known[paper])}", *rest]
 
 
 def reproduce_all(overrides: Sequence[str], extra: Path | None) -> int:

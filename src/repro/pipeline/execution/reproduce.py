@@ -10,6 +10,7 @@ from rich.table import Table
 
 from repro.pipeline.execution import runner, spread
 from repro.pipeline.execution.launchers import Launcher
+from repro.pipeline.execution.outlook import Outlook
 from repro.pipeline.presentation import compare, figures, report, verdicts
 from repro.pipeline.presentation.headline import headline
 from repro.pipeline.store import Run
@@ -27,6 +28,8 @@ def reproduce_all(plan: Sequence[Run], launcher: Launcher | None = None) -> int:
     Several processes may do this at once: each run is done by one of them.
     """
     started = time.monotonic()
+    outlook = Outlook(plan)
+    outlook.say()
     outcomes = spread.execute_all(plan, launcher) if launcher is not None else None
     table = Table("experiment", "", "time", "headline", show_lines=True)
     failed: list[str] = []
@@ -34,6 +37,7 @@ def reproduce_all(plan: Sequence[Run], launcher: Launcher | None = None) -> int:
 
     def attempt(run: Run, wait: bool) -> None:
         name = run.config.name
+        outlook.next(run)
         try:
             outcome = outcomes[plan.index(run)] if outcomes else runner.execute(run, wait=wait)
             if isinstance(outcome, str):
@@ -50,15 +54,17 @@ def reproduce_all(plan: Sequence[Run], launcher: Launcher | None = None) -> int:
             numbers = "\n".join(headline(outcome.record.summary["headline"]))
             table.add_row(name, "cached" if outcome.cached else "run", clock(outcome.seconds), numbers)
             done.append(run)
+            outlook.done(run)
+            if run.config.figures:
+                with misfortunes(run.config):
+                    figures.collect(outcome.record)
             return
+        outlook.done(run)
         failed.append(name)
         table.add_row(name, "failed", "", wrong)
 
     runner.one_after_another(plan, attempt)
     done.sort(key=plan.index)
-    with misfortunes(plan[0].config):
-        drawn = [run for run in done if run.config.figures]
-        figures.collect([record for run in drawn if (record := run.record()) is not None])
     console = Console()
     # a narrow pipe would break numbers apart
     (console if console.is_terminal else Console(width=110)).print(table)

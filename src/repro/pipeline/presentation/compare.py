@@ -82,9 +82,9 @@ def print_comparison(runs: Sequence[Run], folder: Path) -> bool:
             continue
         changed, same = _claims(run, record, reference)
         columns = differences(record, reference, run.config.training.ROUNDING)
-        apart = sorted((d for d in columns if d.verdict == "differs"), key=lambda d: -d.distance / d.allowed)
-        agree = agree and same and not apart
-        table.add_row(name, changed, _curves(columns, apart), style="" if same and not apart else "bold red")
+        alike = same and not any(d.verdict == "differs" for d in columns)
+        agree = agree and alike
+        table.add_row(name, changed, in_words(columns), style="" if alike else "bold red")
     console = Console()
     (console if console.is_terminal else Console(width=130)).print(table)
     return agree
@@ -107,7 +107,9 @@ def _in_short(verdict: Verdict) -> str:
     return f"{verdict.measured if verdict.values else verdict.decision}{left}"
 
 
-def _curves(columns: Sequence[Difference], apart: Sequence[Difference]) -> str:
+def in_words(columns: Sequence[Difference]) -> str:
+    """How curves compare with the reference's: the three that are farthest from it, or that none is."""
+    apart = sorted((d for d in columns if d.verdict == "differs"), key=lambda d: -d.distance / d.allowed)
     if not columns:
         return "nothing to compare"
     if apart:

@@ -53,18 +53,17 @@ def render_all(plan: Sequence[Run], *, look: Look | None = None, processes: int 
     return 1 if failed or not found else 0
 
 
-def collect(found: Sequence[Record]) -> None:
-    """Copies the figures that lie beside each record to `results/figures/<experiment>/`, and says so."""
-    for record in found:
-        if not record.figures.exists():
-            continue
-        folder = record.path.parents[2] / "figures" / record.experiment
-        with _alone(folder), replacing(folder) as temporary:
-            for path in record.figures.iterdir():
-                if path.suffix in SUFFIXES:
-                    shutil.copyfile(path, temporary / path.name)
-        for path in sorted(record.figures.glob("*.pdf")):
-            print(_line(folder / path.stem, record), flush=True)
+def collect(record: Record) -> None:
+    """Copies the figures that lie beside a record to `results/figures/<experiment>/`, and says so."""
+    if not record.figures.exists():
+        return
+    folder = record.path.parents[2] / "figures" / record.experiment
+    with _alone(folder), replacing(folder) as temporary:
+        for path in record.figures.iterdir():
+            if path.suffix in SUFFIXES:
+                shutil.copyfile(path, temporary / path.name)
+    for path in sorted(record.figures.glob("*.pdf")):
+        print(_line(folder / path.stem, record), flush=True)
 
 
 def _line(figure: Path, record: Record) -> str:

@@ -1,12 +1,12 @@
 """A run's configuration: what `conf/` and the command line composed, checked by what the experiment takes."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, ValidationError
 
+from repro.pipeline.composition.files import PAPERS
 from repro.pipeline.composition.wording import dotted_keys, nearest, shown
 from repro.pipeline.settings.fields import Count, OneOrMany, Section, Seed
 from repro.pipeline.settings.groups import PACKAGE, Data, Found, Model, Training, module_named
@@ -88,9 +88,6 @@ def module_of(name: str) -> ModuleType:
     if (module := module_named(path)) is None:
         raise UserError(f"module={name}: there is no Python module {path}")
     return module
-
-
-PAPERS = Path(__file__).resolve().parents[2] / "papers"
 
 
 _MUST = {  # what a value must, by the type of pydantic's error

@@ -4,6 +4,8 @@ The spectrum and the effective rank of the trained UVᵀX against p and r, on to
 are shrunk by the prox of the squared r-support norm with weight λ = (1−p)/p.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -73,6 +75,15 @@ def _ordering(record: Record) -> pd.Series:
             raise NotMeasured("no pair of one p, or none of one r")
         found[seed] = float(right[kinds[0] | kinds[1]].mean())
     return pd.Series(found)
+
+
+def play(record: Record) -> str:
+    """The closed form to play with on the report's page, once."""
+    if record.experiment != "rank_collapse" or "target" not in record.arrays:
+        return ""
+    target = record.arrays["target"]
+    page = Path(__file__).with_name("play.html").read_text(encoding="utf-8")
+    return page.replace("$values", " ".join(f"{value:.4g}" for value in target[target > 1e-9 * target[0]]))
 
 
 CLAIMS = (

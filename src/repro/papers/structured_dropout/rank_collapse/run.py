@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from repro import theory
 from repro.data.linear import LinearData, load
 from repro.papers.structured_dropout import linear, minimum
 from repro.papers.structured_dropout.rank_collapse import ERRORS, Config, Price
@@ -25,6 +26,7 @@ def run(config: Config, progress: Progress) -> Result:
     arrays = {
         "singular_values": trained.singular_values,
         "closed_form": trained.closed_form,
+        "target": theory.target_spectrum(data.Y, data.X).numpy(),
         **{f"curve_{name}": curve[name].to_numpy() for name in columns + ([] if config.dropout.p else ["retain"])},
     }
     if config.options.price:
