@@ -95,7 +95,7 @@ def test_a_claim_that_is_known_to_fail_stands_as_such_and_is_no_exit_code(monkey
     code, html = page()
     assert code == 0
     assert "1 claim holds, 1" in " ".join(html.split())
-    assert "✗ fails<br><span class=\"soft\">as known</span>" in html
+    assert '✗ fails<br><span class="soft">as known</span>' in html
     assert "fails, as known: tiny, falls: The line falls. It does not." in capsys.readouterr().out
     monkeypatch.setattr(tiny, "CLAIMS", (replace(FAILS, departs=("another",)),))
     assert page()[0] == 1
