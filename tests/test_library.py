@@ -1,4 +1,4 @@
-"""theory, dropout and data as a library: without what the experiments need on top, as in the README."""
+"""theory, dropout and data as a library, as the pages show them: without what the experiments need on top."""
 
 import re
 import subprocess
@@ -19,8 +19,9 @@ for name in ("repro.theory", "repro.dropout", "repro.data"):
     for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
         importlib.import_module(module.name)
 """
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHOWN = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "import records" not in block]
+PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/library.md")]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page, re.S)]
+SHOWN = [block for block in BLOCKS if "import records" not in block]
 DATA = """
 from repro.data.digit_halves import Settings
 from repro.data.linear import load
@@ -35,7 +36,7 @@ def without(modules, code):
     return subprocess.run([sys.executable, "-c", hidden + code], capture_output=True, text=True, timeout=100)
 
 
-@pytest.mark.parametrize("code", [ALL, *SHOWN, DATA], ids=["all", "layers", "theory", "data"])
+@pytest.mark.parametrize("code", [ALL, *SHOWN, DATA], ids=["all", "readme", "layers", "theory", "data"])
 def test_a_library_needs_none_of_what_experiments_need(code):
     assert {"hydra", "wandb", "matplotlib"} <= set(MISSING)
     done = without(MISSING, code)
