@@ -1,0 +1,14 @@
+"""The ConvNet of Caffe's CIFAR example ("full")."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from repro.pipeline.settings import Count, Model
+
+
+class Settings(Model):
+    """`channels`: filters of the three convolutions."""
+
+    kind: Literal["convnet"]
+    channels: Annotated[tuple[Count, ...], Field(min_length=3, max_length=3, strict=False)]
