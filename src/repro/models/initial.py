@@ -7,12 +7,12 @@ from torch import nn
 
 
 def drawn(network: nn.Module, seed: int) -> None:
-    """Fills weights of convolutions and linear layers with uniform numbers of variance 2/inputs (He et al. 2015), from
-    a generator of their own, and sets biases to 0."""
+    """Fills weights of convolutions and linear layers with uniform numbers of variance 1/inputs, as Caffe's examples
+    do, from a generator of their own, and sets biases to 0."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            bound = sqrt(6 / module.weight[0].numel())
+            bound = sqrt(3 / module.weight[0].numel())
             with torch.no_grad():
                 module.weight.uniform_(-bound, bound, generator=generator)
                 if module.bias is not None:

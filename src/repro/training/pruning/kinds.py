@@ -19,7 +19,7 @@ def method_of(name: str, groups: int, ratio: float, training: Settings, gentlene
     if name == "greg_1":
         return GReg1(groups, ratio, ceiling / budget, ceiling)
     if name == "greg_2":
-        return GReg2(groups, ratio, ceiling / budget, ceiling, ceiling / 2)
+        return GReg2(groups, ratio, ceiling / budget, ceiling, ceiling / 10)
     if name == "group_lasso":
         return GroupLasso(groups, ratio, training.lasso, budget)
     if name == "afp":

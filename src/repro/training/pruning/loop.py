@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from repro.pruning import Groups, IncReg, Method
+from repro.pruning import IncReg, Method
 from repro.training.pruning import Settings, checkpoint
-from repro.training.pruning.networks import Classifier, Data
+from repro.training.pruning.networks import Classifier, Data, Layer
 
 Row = dict[str, float]
 
@@ -59,7 +59,7 @@ class Pruning:
     """
 
     network: Classifier
-    layers: Mapping[str, Groups]
+    layers: Mapping[str, Layer]
     methods: Mapping[str, Method]
     optimizer: torch.optim.SGD
     update: int = 0
@@ -97,7 +97,7 @@ class Pruning:
 
 
 def begin(
-    network: Classifier, training: Settings, layers: Mapping[str, Groups], methods: Mapping[str, Method]
+    network: Classifier, training: Settings, layers: Mapping[str, Layer], methods: Mapping[str, Method]
 ) -> Pruning:
     optimizer = torch.optim.SGD(
         network.parameters(), lr=training.rate, momentum=training.momentum, weight_decay=training.weight_decay
@@ -135,7 +135,7 @@ def fit(
         loss.backward()  # type: ignore[no-untyped-call]
         _add_penalties(pruning)
         pruning.optimizer.step()
-        pruning.losses.append(float(loss))
+        pruning.losses.append(float(loss.detach()))
         pruning.update = update + 1
         advance(1)
         broken = not all(value < torch.inf for value in pruning.losses[-1:])
@@ -155,12 +155,12 @@ def _update_methods(pruning: Pruning, data: Data, stage: Stage) -> None:
     """Scores, new λ, and the removal of groups whose time has come."""
     changed = []
     for name, method in pruning.methods.items():
-        groups, before = pruning.layers[name], method.removed
+        layer, before = pruning.layers[name], method.removed
         if method.done:
             continue
-        scores = groups.scores()
+        scores = layer.scores()
         if pruning.update < stage.hold or stage.hold == 0:
-            method.update(scores, groups.norms())
+            method.update(scores, layer.norms())
         else:
             method.finish(scores)
             pruning.forced += method.removed - before
@@ -171,11 +171,10 @@ def _update_methods(pruning: Pruning, data: Data, stage: Stage) -> None:
     if not changed:
         return
     seen = _probe(pruning, data, stage)
+    momentum = pruning.optimizer.state
     for name, _ in changed:
-        groups = pruning.layers[name]
-        state = pruning.optimizer.state.get(groups.layer.weight, {})
-        momentum = [state["momentum_buffer"]] if state.get("momentum_buffer") is not None else []
-        groups.mask_(pruning.methods[name].alive, *momentum)
+        for of in (lambda parameter: parameter, lambda parameter: momentum[parameter].get("momentum_buffer")):
+            pruning.layers[name].silence_(pruning.methods[name].alive, of)
     after = _probe(pruning, data, stage)
     cost = {key: seen[key] - after[key] for key in seen}
     pruning.removals.append({"step": pruning.update, "groups": sum(count for _, count in changed)} | cost)
@@ -209,8 +208,8 @@ def _probe(pruning: Pruning, data: Data, stage: Stage) -> Row:
 def _add_penalties(pruning: Pruning) -> None:
     """λ_g w joins the gradient of the groups alive; that of the others is 0."""
     for name, method in pruning.methods.items():
-        groups = pruning.layers[name]
+        layer = pruning.layers[name]
         if not method.done:
-            groups.penalize_(method.penalties)
+            layer.penalize_(method.penalties)
         if method.removed:
-            groups.mask_(method.alive, groups.layer.weight.grad)
+            layer.silence_(method.alive, lambda parameter: parameter.grad)

@@ -1,18 +1,17 @@
 """What pruning sees of a network and of its data."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from repro.data.images import Images, ImageSet, augmented, held_out_split
 from repro.data.settings import ImageSettings
-from repro.pruning import Groups
-from repro.pruning.groups import Kind
+from repro.pruning import Groups, companions, expand, prunable
 from repro.training.pruning import Settings
 from repro.training.sweep.noise import seeded_generator
 
@@ -39,20 +38,36 @@ class Classifier(nn.Module):
         return self.network.head(self.network.features(images))
 
 
-def pruned_layers(network: nn.Module, kind: Kind) -> dict[str, Groups]:
-    """The convolutions that are pruned, by name, in order: of columns all, of filters those whose outputs are not added
-    to a shortcut's."""
-    added = set()
-    for module in network.modules() if kind == "filter" else ():
-        if isinstance(module, BasicBlock | Bottleneck):
-            last = module.conv3 if isinstance(module, Bottleneck) else module.conv2
-            shortcut = module.downsample.modules() if module.downsample is not None else ()
-            added |= {last, *shortcut}
-    residual = bool(added)
+class Layer(Groups):
+    """A convolution that is pruned: its groups, and what goes to 0 with a filter, such as its bias."""
+
+    def __init__(self, network: Classifier, name: str, kind: str, companions: Sequence[str]) -> None:
+        super().__init__(network.get_submodule(name), kind)
+        self.companions = [network.get_parameter(companion) for companion in companions]
+
+    @torch.no_grad()
+    def silence_(self, alive: Bool[Tensor, " groups"], of: Callable[[nn.Parameter], Tensor | None]) -> None:
+        """Zeroes what belongs to groups that are not alive in the tensor `of` each parameter, such as its gradient."""
+        weight = of(self.layer.weight)
+        if weight is not None:
+            weight.mul_(expand(alive.to(weight.device), weight, self.kind))
+        for parameter in self.companions:
+            if (tensor := of(parameter)) is not None:
+                tensor.mul_(alive.to(tensor.device))
+
+
+Names = Mapping[str, Sequence[str]]
+"""The convolutions that are pruned, by name, and the names of each one's companions."""
+
+
+def pruned_layers(network: Classifier, kind: str, example: Tensor) -> Names:
+    """Of columns all convolutions, of filters those that can lose some alone."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
     found = {}
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and module not in added and not (residual and "stem" in name):
-            found[name] = Groups(module, kind)
+    for name in prunable(network, example, kind):
+        if isinstance(network.get_submodule(name), nn.Conv2d):
+            others = companions(network, example, name) if kind == "filter" else ()
+            found[name] = [names[id(tensor)] for tensor in others]
     return found
 
 
