@@ -1,3 +1,9 @@
+from repro.pruning.cutting import cut as cut
+from repro.pruning.cutting import load as load
+from repro.pruning.cutting import save as save
+from repro.pruning.cutting import silenced as silenced
+from repro.pruning.dependencies import companions as companions
+from repro.pruning.dependencies import prunable as prunable
 from repro.pruning.groups import Groups as Groups
 from repro.pruning.groups import expand as expand
 from repro.pruning.groups import group_norms as group_norms

@@ -64,11 +64,11 @@ class Groups:
 
     @torch.no_grad()
     def mask_(self, alive: Bool[Tensor, " groups"], *others: Float[Tensor, "filters *inputs"]) -> None:
-        """Zeroes the weights of groups that are not alive, and what belongs to them in `others` (momentum)."""
-        weight = self.layer.weight
-        kept = expand(alive.to(weight.device), weight, self.kind)
-        for tensor in (weight, *others):
-            tensor.mul_(kept)
+        """Zeroes the weights of groups that are not alive, and what belongs to them in `others`: tensors of the
+        weight's shape (momentum), or of filters (biases) where filters are masked."""
+        alive = alive.to(self.layer.weight.device)
+        for tensor in (self.layer.weight, *others):
+            tensor.mul_(expand(alive, tensor, self.kind))
 
 
 def _rows(weight: Tensor, kind: str) -> Tensor:

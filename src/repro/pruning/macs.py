@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from repro.pruning.gathered import GatheredConv2d
+
 
 def conv_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, int]:
     """The MACs of each convolution for one image, by the layer's name: weights × output positions.
@@ -43,7 +45,7 @@ def conv_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str
 
 def is_convolution(module: nn.Module) -> bool:
     """A Conv2d, or one that was cut."""
-    return isinstance(module, nn.Conv2d)
+    return isinstance(module, nn.Conv2d | GatheredConv2d)
 
 
 def remaining_macs(
