@@ -12,7 +12,7 @@ LEAST = 16  # pixels: 16 → 12 → 6 → 2 → 1
 
 
 class LeNet5(nn.Module):
-    """`features` maps images to `hidden` units (N, hidden); `head` maps them to the classes, `forward` goes all the way.
+    """`features` maps images to `hidden` units (N, hidden); `head` maps them to classes, `forward` goes all the way.
 
     Args:
         settings: channels and units.

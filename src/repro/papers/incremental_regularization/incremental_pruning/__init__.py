@@ -7,7 +7,7 @@ gentleness E; and pruning down to a floor of the accuracy.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
@@ -36,9 +36,13 @@ TITLES = {
     "largest": "largest Σ|w|",
 }
 CONTROLS = ("random", "largest")
+Item = TypeVar("Item")
 Name = Literal["one_shot", "afp", "group_lasso", "greg_1", "greg_2", "inc_reg"]
 Control = Literal["random", "largest"]
-Many = Annotated[tuple[Positive, ...], Field(strict=False), BeforeValidator(lambda v: v if isinstance(v, list) else [v])]
+Several = Annotated[
+    tuple[Item, ...], Field(strict=False), BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v])
+]
+"""None, one or many."""
 
 
 class Floor(Section):
@@ -61,8 +65,8 @@ class Options(Section):
     methods: OneOrMany[Name]
     ratios: OneOrMany[Probability]
     reference: Probability
-    controls: Annotated[tuple[Control, ...], Field(strict=False)]
-    gentleness: Many
+    controls: Several[Control]
+    gentleness: Several[Positive]
     probe: Count
     floor: Floor | None
 
@@ -350,15 +354,15 @@ CLAIMS = (
 )
 
 CAPTIONS = {
-    "tradeoff": "Test accuracy against the speed-up in multiply-accumulates of the convolutions of the cut network: mean "
-    "over seeds and its 95 % interval. The line is the baseline network.",
+    "tradeoff": "Test accuracy against the speed-up in multiply-accumulates of the convolutions of the cut network: "
+    "mean over seeds and its 95 % interval. The line is the baseline network.",
     "differences": "Test accuracy less that of one-shot removal on the same baseline network: mean over seeds and its "
     "95 % interval, against the ratio of groups removed.",
     "removal": "What is lost at the moments at which IncReg removes groups, summed over all of them, against the "
     "gentleness E: accuracy (left) and cross-entropy (right), one mark a seed. Dashed: one-shot removal.",
     "layers": "Of each layer the multiply-accumulates (left) and the share of groups that is left (right). Lines: "
     "1 − ⌈R n⌉/n; marks: every network.",
-    "floor": "Accuracy on validation images along the rounds of pruning to a floor (line), and the ratio of groups removed: "
-    "filled marks were kept, open ones rolled back.",
+    "floor": "Accuracy on validation images along the rounds of pruning to a floor (line), and the ratio of groups "
+    "removed: filled marks were kept, open ones rolled back.",
 }
 """What to look for in each figure."""
