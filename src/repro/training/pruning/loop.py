@@ -132,7 +132,7 @@ def fit(
             group["lr"] = stage.rate_at(update)
         loss = cross_entropy(network(images), labels)
         pruning.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         _add_penalties(pruning)
         pruning.optimizer.step()
         pruning.losses.append(float(loss.detach()))
@@ -158,9 +158,11 @@ def _update_methods(pruning: Pruning, data: Data, stage: Stage) -> None:
         layer, before = pruning.layers[name], method.removed
         if method.done:
             continue
-        scores = layer.scores()
+        scores, norms = layer.scores(), layer.norms()
+        if not (scores.isfinite().all() and norms.isfinite().all()):
+            return  # as the loss will not be
         if pruning.update < stage.hold or stage.hold == 0:
-            method.update(scores, layer.norms())
+            method.update(scores, norms)
         else:
             method.finish(scores)
             pruning.forced += method.removed - before

@@ -46,7 +46,7 @@ class Layer(Groups):
         self.companions = [network.get_parameter(companion) for companion in companions]
 
     @torch.no_grad()
-    def silence_(self, alive: Bool[Tensor, " groups"], of: Callable[[nn.Parameter], Tensor | None]) -> None:
+    def silence_(self, alive: Bool[Tensor, " groups"], of: Callable[[Tensor], Tensor | None]) -> None:
         """Zeroes what belongs to groups that are not alive in the tensor `of` each parameter, such as its gradient."""
         weight = of(self.layer.weight)
         if weight is not None:

@@ -16,6 +16,7 @@ from repro.data.settings import ImageSettings
 from repro.dropout.settings import Dropout
 from repro.models.convnet import Settings as ConvNet
 from repro.models.lenet5 import Settings as LeNet5
+from repro.models.resnet import NARROWEST
 from repro.models.resnet import Settings as ResNet
 from repro.pipeline import settings
 from repro.pipeline.claims import Claim, NotMeasured
@@ -86,6 +87,14 @@ class Config(settings.Config):
     options: Options
 
     @model_validator(mode="after")
+    def _wide_enough(self) -> "Config":
+        channels = self.model.channels if isinstance(self.model, LeNet5 | ConvNet) else (NARROWEST,)
+        if min(channels) < NARROWEST and self.training.channels_last:
+            allowed = f"must be at least {NARROWEST} each, or training.channels_last=false"
+            raise ValueError(f"model.channels={shown(list(channels))}: {allowed}")
+        return self
+
+    @model_validator(mode="after")
     def _has_convolutions(self) -> "Config":
         if self.model.kind in ours("model") and not isinstance(self.model, LeNet5 | ConvNet | ResNet):
             allowed = "takes model=lenet5, convnet, resnet8, resnet20, resnet56 and other networks of convolutions"
@@ -149,7 +158,8 @@ def _gap_grows(record: Record) -> pd.Series:
     low, high = min(record.config["options"]["ratios"]), max(record.config["options"]["ratios"])
     if low == high:
         raise NotMeasured("one ratio")
-    gaps = [_over("inc_reg", "one_shot", lambda _, ratio=ratio: ratio)(record) for ratio in (low, high)]
+    tables = [accuracies(record, ratio, "inc_reg", "one_shot") for ratio in (low, high)]
+    gaps = [table.inc_reg - table.one_shot for table in tables]
     return gaps[1] - gaps[0]
 
 

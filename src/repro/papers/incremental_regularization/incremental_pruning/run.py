@@ -123,7 +123,9 @@ def build(config: Config, data: Data, seed: int) -> Classifier:
     if not isinstance(network, Network):
         raise UserError(f"model.kind={config.model.kind}: its network must have `features` and a linear `head`")
     placed = Classifier(network).to(config.device)
-    return placed.to(memory_format=torch.channels_last) if config.training.channels_last else placed
+    if config.training.channels_last:
+        placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed
 
 
 def check(config: Config, network: Classifier, names: Names) -> dict[str, int]:
