@@ -5,8 +5,8 @@
 One thread, float32. First the ConvNet on images of CIFAR-10's size and LeNet-5 on digits', with random weights, at five
 times fewer MACs: whole, masked, filters cut, columns gathered, for 1 and 128 images. Cut networks must give the masked
 one's logits before they are timed. Then the ConvNet on digits: one baseline network a seed, filters pruned to the same
-MACs in the same number of updates over the same batches by our GReg-1 and IncReg, and by torch-pruning's growing-reg and
-group-norm pruners, whose strengths are chosen on the validation images; seconds of one whole run each, and accuracy.
+MACs in the same number of updates over the same batches by our one-shot, GReg-1 and IncReg, and by torch-pruning's
+growing-reg and group-norm pruners, whose strengths are chosen on the validation images; accuracy, and seconds of a run.
 """
 
 import math

@@ -199,7 +199,7 @@ def _abrupt(record: Record) -> pd.Series:
     low, high = table.columns.min(), table.columns.max()
     if not low < 1 < 10 <= high:
         raise NotMeasured("needs IncReg with E < 1 and with E ≥ 10")
-    return -(table[low] - table[high])
+    return table[low] - table[high]
 
 
 def _above_floor(record: Record) -> pd.Series:
@@ -220,8 +220,8 @@ CLAIMS = (
         statement="Every method removes ⌈R n⌉ groups of each layer, and not one more.",
         source=SOURCE,
         quantity="largest distance of the groups removed from Σ ⌈R n⌉ over layers",
-        low=0,
-        high=0,
+        low=0.0,
+        high=0.0,
         because="a count",
         measure=_counts,
         figure="layers",
@@ -320,7 +320,7 @@ CLAIMS = (
         statement="A group whose penalty has grown can recover.",
         source=SOURCE,
         quantity="groups whose λ was at least A and fell to 0 again before the target was reached, over all ratios",
-        low=1,
+        low=1.0,
         because="a count",
         measure=_recovered,
         scales=TRAINED,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from scipy.stats import t
 
 from repro.papers.incremental_regularization.incremental_pruning import TITLES, pruned, reference, removals
@@ -37,9 +38,9 @@ def figures(record: Record) -> plotting.Drawings:
     return found | ({"floor": partial(_floor, record)} if (record.cells["mode"] == "floor").any() else {})
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
+def interval(values: ArrayLike) -> tuple[float, float]:
     """Mean, and half of its 95 % interval by Student's t; NaN for one value."""
-    array = np.asarray(values, dtype=float)
+    array = np.array(values, dtype=float)
     half = t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5 if len(array) > 1 else np.nan
     return float(array.mean()), float(half)
 
@@ -48,12 +49,14 @@ def _named(methods: "pd.Series[str]") -> list[str]:
     return [name for name in TITLES if name in set(methods)]
 
 
-def _points(axis: Axes, name: str, x: Sequence[float], samples: Sequence[Sequence[float]]) -> None:
+def _points(axis: Axes, name: str, x: Sequence[float], samples: Sequence[ArrayLike], joined: bool = True) -> None:
     """A mark with its interval for each sample, joined."""
+    if not samples:
+        return
     color, marker = LOOKS[name]
     mean, half = np.array([interval(sample) for sample in samples]).T
     axis.errorbar(x, mean, np.nan_to_num(half), color=color, marker=marker, elinewidth=0.7, **MEASURED)
-    if len(x) > 1:
+    if joined and len(x) > 1:
         axis.plot(x, mean, color=color, linewidth=0.5)
 
 
@@ -92,19 +95,12 @@ def _differences(record: Record) -> Figure:
         gaps = (table[name] - table.one_shot).dropna()
         found = [(ratio, gaps.loc[ratio]) for ratio in ratios if ratio in gaps.index.get_level_values("ratio")]
         shift = (place - (len(names) - 1) / 2) * 0.1  # side by side, or intervals would hide each other
-        _points_at(axis, name, [ratios.index(ratio) + shift for ratio, _ in found], [gap for _, gap in found])
+        x = [ratios.index(ratio) + shift for ratio, _ in found]
+        _points(axis, name, x, [gap for _, gap in found], joined=False)
     axis.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
     axis.set(xlabel="ratio R removed", ylabel="accuracy less one-shot's")
     _key(figure, names)
     return figure
-
-
-def _points_at(axis: Axes, name: str, x: Sequence[float], samples: Sequence["pd.Series[float]"]) -> None:
-    if not x:
-        return
-    color, marker = LOOKS[name]
-    mean, half = np.array([interval(sample) for sample in samples]).T
-    axis.errorbar(x, mean, np.nan_to_num(half), color=color, marker=marker, elinewidth=0.7, **MEASURED)
 
 
 def _removal(record: Record) -> Figure:

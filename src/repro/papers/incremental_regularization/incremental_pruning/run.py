@@ -1,7 +1,7 @@
 """Trains baseline networks, prunes each by every method, cuts what is left, and measures it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
@@ -32,6 +32,10 @@ from repro.training.pruning.networks import Classifier, Data, Layer, Names, Netw
 ROWS = 8  # that a network logs
 COMPARED = 100  # images on which the cut network is compared with the masked one
 FEW = 4  # images from which it is found what hangs on what
+
+
+Measured = tuple[Mapping[str, object], pd.DataFrame, Sequence[tuple[int, float]]]
+"""A network's row, its curve, and of each layer the groups and the multiply-accumulates that are left."""
 
 
 @dataclass(frozen=True)
@@ -173,10 +177,7 @@ class _Work:
         fit(pruning, self.data, stage, training, path=path, code=self.code, advance=self.advance)
         return network, accuracy(network, self.data, self.data.images.test)
 
-    def prune(
-        self, cell: Cell, baseline: "Future[tuple[Classifier, float]]"
-    ) -> tuple[dict[str, object], pd.DataFrame, list[tuple[int, float]]]:
-        """Its row, its curve, and of each layer the groups and the multiply-accumulates that are left."""
+    def prune(self, cell: Cell, baseline: "Future[tuple[Classifier, float]]") -> Measured:
         original, before = baseline.result()
         network, floor = deepcopy(original), self.config.options.floor
         if cell.mode == "floor" and floor is not None:
@@ -206,11 +207,11 @@ class _Work:
         return pruning
 
     def _measured(
-        self, pruning: Pruning, original: Classifier, before: float, row: dict[str, object], curve: pd.DataFrame
-    ) -> tuple[dict[str, object], pd.DataFrame, list[tuple[int, float]]]:
+        self, pruning: Pruning, original: Classifier, before: float, measured: Mapping[str, object], curve: pd.DataFrame
+    ) -> Measured:
         data, network = self.data, pruning.network
         broken = not all(parameter.isfinite().all() for parameter in network.parameters())
-        row = {"baseline": before, **row, "diverged": broken}
+        row: dict[str, object] = {"baseline": before, **measured, "diverged": broken}
         alive = {name: method.alive for name, method in pruning.methods.items()}
         left = [int(alive[name].sum()) if name in alive else len(layer) for name, layer in pruning.layers.items()]
         if broken:
@@ -226,10 +227,10 @@ class _Work:
             "speed_up": speed_up(*macs),
             "cut_difference": _difference(network, smaller, example),
         }
-        return row, curve, [(count, macs[1][name]) for name, count in zip(pruning.layers, left, strict=True)]
+        return row, curve, [(count, float(macs[1][name])) for name, count in zip(pruning.layers, left, strict=True)]
 
 
-def _of_ratio(pruning: Pruning) -> dict[str, object]:
+def _of_ratio(pruning: Pruning) -> Mapping[str, object]:
     methods = pruning.methods.values()
     return {
         "removed": sum(method.removed for method in methods),
@@ -244,12 +245,14 @@ def _of_ratio(pruning: Pruning) -> dict[str, object]:
     }
 
 
-def _of_floor(rounds: Sequence[Round], floor: float) -> dict[str, object]:
+def _of_floor(rounds: Sequence[Round], floor: float) -> Mapping[str, object]:
     return {"reached": max(row.ratio for row in rounds if row.kept), "floor": floor}
 
 
 def _curve(rounds: Sequence[Round]) -> pd.DataFrame:
-    return pd.DataFrame([{"step": number, **row._asdict()} for number, row in enumerate(rounds)])
+    return pd.DataFrame(
+        [{"step": number, **row._asdict(), "kept": float(row.kept)} for number, row in enumerate(rounds)]
+    )
 
 
 @torch.no_grad()
