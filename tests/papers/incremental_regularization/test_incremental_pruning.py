@@ -60,7 +60,8 @@ def record_with(small):
         for ratio, methods in ACCURACY.items():
             for method, value in methods.items():
                 for seed in (0, 1, 2):
-                    found = (accuracy or {}).get((ratio, method), value) + 1e-4 * seed * len(method)
+                    spread = 1e-4 * ((seed * 7 + len(method) * 3 + round(seed * ratio * 10)) % 5)
+                    found = (accuracy or {}).get((ratio, method), value) + spread
                     cells.append({"method": method, "ratio": ratio, "seed": seed, "accuracy": found})
         for seed in (0, 1, 2):
             cells.append({"method": "inc_reg", "ratio": 0.9, "seed": seed, "accuracy": 0.95, "gentleness": 0.15})
@@ -82,7 +83,7 @@ def record_with(small):
 
 def decisions(record):
     found = [verdicts.judge(claim, record, experiment="another", command="") for claim in CLAIMS.values()]
-    return {verdict.claim.id: verdict.decision for verdict in found}
+    return {verdict.claim.id: verdict.decision for verdict in found if verdict is not None}
 
 
 def test_claims_on_an_honest_record(record_with):
@@ -97,7 +98,7 @@ CONTROLS = [
     ({"accuracy": {(0.5, "inc_reg"): 0.99}}, "alike_at_small_ratios"),
     ({"accuracy": {(0.9, "inc_reg"): 0.93}}, "gap_grows"),
     ({"accuracy": {(0.9, "greg_1"): 0.92}}, "greg_1_over_one_shot"),
-    ({"accuracy": {(0.9, "random"): 0.93}}, "random_is_worse"),
+    ({"accuracy": {(0.9, "random"): 0.935}}, "random_is_worse"),
     ({"accuracy": {(0.9, "largest"): 0.94}}, "largest_is_worse"),
     ({"recovered": 0.0}, "groups_recover"),
     ({"lost": 0.3}, "gentle_removal"),
