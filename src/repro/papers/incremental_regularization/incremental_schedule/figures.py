@@ -35,10 +35,8 @@ def _paths(record: Record) -> Figure:
         updates, fates = arrays["path_updates"][i], arrays["fates"][i]
         for fate in (KEPT, REMOVED, RECOVERED):
             for path in arrays["paths"][i][:, fates == fate].T:
-                # a removed group's λ ends where it went
-                at = np.r_[path > 0] | (np.arange(len(path)) < (np.flatnonzero(path).max(initial=0)))
-                place = at if fate == REMOVED else np.ones_like(at)
-                axis.plot(updates[place], path[place], color=FATES[fate][1], linewidth=0.7)
+                end = 1 + np.flatnonzero(path).max(initial=0) if fate == REMOVED else len(path)  # where it went
+                axis.plot(updates[:end], path[:end], color=FATES[fate][1], linewidth=0.7)
         axis.axhline(options["ceiling"], color="0.3", linestyle=DASHED, linewidth=0.8)
         plotting.numbered(axis, "update")
     plotting.label_rows(axes.values(), r"penalty $\lambda_g$")
@@ -118,9 +116,8 @@ def _shrinkage(record: Record) -> Figure:
         right.plot(x, rows.mean(0), color=color, linestyle=line, marker="P")
         plotting.band(right, x, rows.mean(0), rows.std(0), color)
         key.add(name, color=color, linestyle=line, marker="P")
-    right.set(
-        xscale="symlog", xlabel=r"penalty $\delta\lambda$", ylabel="std/mean of groups' $\\Sigma|w|$", ylim=(0, None)
-    )
     right.set_xscale("symlog", linthresh=float(x[1]))
+    right.set(xlabel=r"penalty $\delta\lambda$", ylabel=r"std/mean of groups' $\Sigma|w|$", ylim=(0, None))
+    right.set_xlim(-float(x[1]) / 5, 1.5 * float(x[-1]))
     key.below(figure)
     return figure
