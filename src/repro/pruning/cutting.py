@@ -1,19 +1,19 @@
 """Cutting for real: the network without its removed groups, smaller, and equal to the masked one."""
 
+import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 
 from repro.pruning.dependencies import Dependencies, Layer
 from repro.pruning.gathered import gathered
 from repro.pruning.groups import Groups
 
-Masks = Mapping[str, Bool[Tensor, " groups"]]
-"""Of layers, by name: True for each group that is alive."""
+Masks = Mapping[str, Tensor]
+"""Of layers, by name: (groups,) booleans, True for each that is alive."""
 TOLERANCE = 1e-4
 """Of the largest output: what rounding may put between the cut network and the masked one."""
 
@@ -105,7 +105,9 @@ def save(network: nn.Module, path: Path | str, example: Tensor) -> None:
 
 def load(path: Path | str) -> nn.Module:
     """What `save` wrote, in evaluation mode."""
-    return torch.export.load(path).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of buffers that PyTorch reads and does not write
+        return torch.export.load(path).module()
 
 
 def _needless(dependencies: Dependencies, layer: Layer) -> list[tuple[Layer, set[int]]]:

@@ -52,7 +52,7 @@ class IncReg(Method):
         if not self.mean_ranks:
             self.ranks.zero_()
         self.ranks[lowest] += torch.arange(len(lowest), dtype=torch.float64)
-        order = self.order(scores)
+        order = self._by_rank(lowest)
         gains = increment(torch.arange(len(order)), self.target - self.removed, self.step, self.u)
         if not self.recovery:
             gains.clamp_min_(0)
@@ -62,5 +62,7 @@ class IncReg(Method):
 
     def order(self, scores: Float[Tensor, " groups"]) -> Int[Tensor, " alive"]:
         """By mean rank; equal ones by score."""
-        groups = self._lowest(scores)
+        return self._by_rank(self._lowest(scores))
+
+    def _by_rank(self, groups: Tensor) -> Tensor:
         return groups[self.ranks[groups].argsort(stable=True)]
