@@ -24,7 +24,7 @@ ADAPTIVE = ("adaptive_penalties", "adaptive_regression", "adaptive_sparsificatio
 RUN = ("dropblock_objective", "any_dropout", "dropconnect", "global_minimum", "rank_collapse", "wide_networks")
 
 VARIATIONAL = ("structured_noise", "structured_posterior", "variational_regression", "variational_classification")
-PRUNED = ("incremental_schedule",)
+PRUNED = ("incremental_pruning", "incremental_schedule")
 
 
 def listed(values) -> str:
@@ -89,6 +89,11 @@ def pruned(name: str, count: int) -> list[str]:
         "incremental_schedule": [
             "options.groups=12", f"options.ratios={values}", f"options.penalties={values}", "options.changed=2",
             "options.updates=60", "seed=[0,1]",
+        ],
+        "incremental_pruning": [
+            "data.subset=60", "model.channels=[8,8]", "model.hidden=8", "training.batch_size=20", "training.updates=4",
+            "training.pruning=2", f"options.ratios={values}", "options.reference=0.05", f"options.gentleness={values}",
+            "options.methods=[one_shot,inc_reg]", "options.floor.updates=2", "seed=[0,1]",
         ],
     }[name]  # fmt: skip
 

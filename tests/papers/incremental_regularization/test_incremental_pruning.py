@@ -127,9 +127,11 @@ def test_what_was_not_trained_is_not_measured_or_no_claim(tmp_path):
     assert found == {"groups_removed": "holds", "cut_is_masked": "holds"}
 
 
-def test_the_interval_is_students():
-    assert figures.interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.48414), abs=1e-4)
-    assert math.isnan(figures.interval([1.0])[1])
+def test_the_interval_is_students(small):
+    assert small.arrays["student"][2] == pytest.approx(12.7062, abs=1e-4)
+    student = np.array([math.nan, math.nan, 12.7062, 4.30265])
+    assert figures.interval([1.0, 2.0, 3.0], student) == pytest.approx((2.0, 2.48414), abs=1e-4)
+    assert figures.interval([1.0], student) == (1.0, 0.0)
 
 
 # ---------------------------------------------------------------------- the run
@@ -243,8 +245,8 @@ def test_a_diverged_baseline_leaves_a_record(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("training.pruning=110", "training.pruning=110: must be below training.updates=110"),
-        ("training.first_removal=80", "training.first_removal=80: must be at most training.pruning=75"),
+        ("training.pruning=90", "training.pruning=90: must be below training.updates=90"),
+        ("training.first_removal=80", "training.first_removal=80: must be at most training.pruning=60"),
         ("training.groups=row", "training.groups=row: must be one of column, filter"),
         ("training.gentleness=0", "training.gentleness=0: must be greater than 0"),
         ("training.validation=1", "training.validation=1: must lie in (0, 1)"),
@@ -252,10 +254,10 @@ def test_a_diverged_baseline_leaves_a_record(tmp_path):
         ("options.ratios=[0.9,1]", "options.ratios=1: must lie in (0, 1)"),
         ("options.methods=[l1]", "options.methods=l1: must be one of one_shot, afp"),
         ("options.floor.margin=0", "options.floor.margin=0: must lie in (0, 1)"),
-        ("model=linear", "model.kind=linear: incremental_pruning takes model=lenet5, convnet, resnet8"),
+        ("model=linear", "model.kind=linear: incremental_pruning takes model=convnet, lenet5, resnet"),
         ("model.channels=[4,8]", "model.channels=[4,8]: must be at least 8 each, or training.channels_last=false"),
         ("data=synthetic", "data.kind=synthetic: incremental_pruning takes data="),
-        ("dropout=gaussian", "dropout=gaussian: has no effect here, nothing is dropped"),
+        ("dropout=gaussian", "dropout=gaussian: has no effect here, penalties prune"),
         ("data.targets=centred", "data.targets=centred: has no effect here, what is minimised is the cross-entropy"),
     ],
 )

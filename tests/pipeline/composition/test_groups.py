@@ -178,7 +178,7 @@ LEARNED = {"structured_posterior", "variational_regression", "variational_classi
 
 
 ADAPTED = {"adaptive_penalties", "adaptive_regression", "adaptive_sparsification"}  # or follows the weights
-PRUNED = {"incremental_schedule"}  # or there is none
+PRUNED = {"incremental_pruning", "incremental_schedule"}  # or there is none
 
 
 @pytest.mark.parametrize("experiment", sorted({*EXPERIMENTS} - LEARNED - ADAPTED - PRUNED))

@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from repro.pipeline.settings import Count, Model
+from repro.models.convolutional import Convolutional
+from repro.pipeline.settings import Count
 
 
-class Settings(Model):
+class Settings(Convolutional):
     """`channels`: filters of the two convolutions; `hidden`: units between the last of them and the classes."""
 
     kind: Literal["lenet5"]

@@ -6,23 +6,20 @@ multiply-accumulates of the networks that are cut for real; what accuracy is los
 gentleness E; and pruning down to a floor of the accuracy.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
 from repro.data.settings import ImageSettings
-from repro.dropout.settings import Dropout
-from repro.models.convnet import Settings as ConvNet
-from repro.models.lenet5 import Settings as LeNet5
+from repro.models.convolutional import Convolutional
 from repro.models.resnet import NARROWEST
-from repro.models.resnet import Settings as ResNet
-from repro.pipeline import settings
+from repro.models.settings import DeepNetwork
+from repro.papers.incremental_regularization import settings
 from repro.pipeline.claims import Claim, NotMeasured
 from repro.pipeline.composition.wording import shown
-from repro.pipeline.settings import Count, Found, Model, OneOrMany, Positive, Probability, Section
-from repro.pipeline.settings.groups import ours
+from repro.pipeline.settings import Count, Found, OneOrMany, Positive, Probability, Section
 from repro.pipeline.store import Record
 from repro.training.pruning import Settings as Pruning
 
@@ -80,31 +77,23 @@ class Options(Section):
 
 
 class Config(settings.Config):
+    UNUSED: ClassVar[Mapping[str, str]] = {"dropout": settings.NO_NOISE}
+
     data: Found[ImageSettings]
-    model: Found[Model]
-    dropout: Dropout
+    model: Found[Convolutional | DeepNetwork]
     training: Found[Pruning]
     options: Options
 
     @model_validator(mode="after")
     def _wide_enough(self) -> "Config":
-        channels = self.model.channels if isinstance(self.model, LeNet5 | ConvNet) else (NARROWEST,)
+        channels = self.model.channels if isinstance(self.model, Convolutional) else (NARROWEST,)
         if min(channels) < NARROWEST and self.training.channels_last:
             allowed = f"must be at least {NARROWEST} each, or training.channels_last=false"
             raise ValueError(f"model.channels={shown(list(channels))}: {allowed}")
         return self
 
-    @model_validator(mode="after")
-    def _has_convolutions(self) -> "Config":
-        if self.model.kind in ours("model") and not isinstance(self.model, LeNet5 | ConvNet | ResNet):
-            allowed = "takes model=lenet5, convnet, resnet8, resnet20, resnet56 and other networks of convolutions"
-            raise ValueError(f"model.kind={self.model.kind}: {self.name} {allowed}")
-        return self
-
     def ignored(self) -> dict[str, str]:
         unused = {"data.targets": "what is minimised is the cross-entropy"}
-        noise = "nothing is dropped: groups are penalised, and removed"
-        unused |= dict.fromkeys(["dropout", *(f"dropout.{key}" for key in self.dropout.model_dump())], noise)
         for key, method in (("lasso", "group_lasso"), ("afp", "afp")):
             if method not in self.options.methods:
                 unused[f"training.{key}"] = f"{method} is not among options.methods"

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from scipy.stats import t
 
 from repro.papers.incremental_regularization.incremental_pruning import TITLES, pruned, reference, removals
 from repro.pipeline import plotting
@@ -38,10 +37,10 @@ def figures(record: Record) -> plotting.Drawings:
     return found | ({"floor": partial(_floor, record)} if (record.cells["mode"] == "floor").any() else {})
 
 
-def interval(values: ArrayLike) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval by Student's t; NaN for one value."""
+def interval(values: ArrayLike, student: np.ndarray) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval, 0 for one value; `student[n]` is the quantile of n values."""
     array = np.array(values, dtype=float)
-    half = t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5 if len(array) > 1 else np.nan
+    half = student[len(array)] * array.std(ddof=1) / len(array) ** 0.5 if len(array) > 1 else 0.0
     return float(array.mean()), float(half)
 
 
@@ -49,13 +48,15 @@ def _named(methods: "pd.Series[str]") -> list[str]:
     return [name for name in TITLES if name in set(methods)]
 
 
-def _points(axis: Axes, name: str, x: Sequence[float], samples: Sequence[ArrayLike], joined: bool = True) -> None:
+def _points(
+    axis: Axes, name: str, x: Sequence[float], samples: Sequence[ArrayLike], student: np.ndarray, joined: bool = True
+) -> None:
     """A mark with its interval for each sample, joined."""
     if not samples:
         return
     color, marker = LOOKS[name]
-    mean, half = np.array([interval(sample) for sample in samples]).T
-    axis.errorbar(x, mean, np.nan_to_num(half), color=color, marker=marker, elinewidth=0.7, **MEASURED)
+    mean, half = np.array([interval(sample, student) for sample in samples]).T
+    axis.errorbar(x, mean, half, color=color, marker=marker, elinewidth=0.7, **MEASURED)
     if joined and len(x) > 1:
         axis.plot(x, mean, color=color, linewidth=0.5)
 
@@ -73,13 +74,15 @@ def _key(figure: Figure, names: Sequence[str], extra: Sequence[tuple[str, dict[s
 def _tradeoff(record: Record) -> Figure:
     cells = plotting.surviving(pruned(record))
     names = _named(cells.method)
+    student = record.arrays["student"]
     figure, (axis,) = plotting.panels(1, height=2.4)
     for name in names:
         groups = [rows for _, rows in cells[cells.method == name].groupby("ratio")]
-        _points(axis, name, [rows.speed_up.mean() for rows in groups], [rows.accuracy for rows in groups])
+        _points(axis, name, [rows.speed_up.mean() for rows in groups], [rows.accuracy for rows in groups], student)
     axis.axhline(record.cells.groupby("seed").baseline.first().mean(), color="0.3", linewidth=0.8)
     axis.set(xscale="log", xlabel="speed-up in MACs", ylabel="test accuracy")
-    plotting.mark(axis.xaxis, cells.groupby("ratio").speed_up.mean().round(1))
+    if cells.ratio.nunique() > 1:
+        plotting.mark(axis.xaxis, cells.groupby("ratio").speed_up.mean().round(1))
     _key(figure, names, [("baseline", {"color": "0.3", "linewidth": 0.8})])
     return figure
 
@@ -96,7 +99,7 @@ def _differences(record: Record) -> Figure:
         found = [(ratio, gaps.loc[ratio]) for ratio in ratios if ratio in gaps.index.get_level_values("ratio")]
         shift = (place - (len(names) - 1) / 2) * 0.1  # side by side, or intervals would hide each other
         x = [ratios.index(ratio) + shift for ratio, _ in found]
-        _points(axis, name, x, [gap for _, gap in found], joined=False)
+        _points(axis, name, x, [gap for _, gap in found], record.arrays["student"], joined=False)
     axis.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
     axis.set(xlabel="ratio R removed", ylabel="accuracy less one-shot's")
     _key(figure, names)
