@@ -24,6 +24,7 @@ ADAPTIVE = ("adaptive_penalties", "adaptive_regression", "adaptive_sparsificatio
 RUN = ("dropblock_objective", "any_dropout", "dropconnect", "global_minimum", "rank_collapse", "wide_networks")
 
 VARIATIONAL = ("structured_noise", "structured_posterior", "variational_regression", "variational_classification")
+PRUNED = ("incremental_pruning", "incremental_schedule")
 
 
 def listed(values) -> str:
@@ -77,6 +78,22 @@ def adaptive(name: str, count: int) -> list[str]:
         "adaptive_sparsification": [
             "data.subset=100", "model.hidden=[8,8]", "training.batch_size=50", "training.epochs=1",
             f"options.grid={values}", f"options.methods={listed(methods)}", "options.grid_methods=[plain,log_sum]",
+        ],
+    }[name]  # fmt: skip
+
+
+def pruned(name: str, count: int) -> list[str]:
+    """The same of an experiment that prunes."""
+    values = listed(round(float(x), 3) for x in np.geomspace(0.05, 0.8, count))
+    return {
+        "incremental_schedule": [
+            "options.groups=12", f"options.ratios={values}", f"options.penalties={values}", "options.changed=2",
+            "options.updates=60", "seed=[0,1]",
+        ],
+        "incremental_pruning": [
+            "data.subset=60", "model.channels=[8,8]", "model.hidden=8", "training.batch_size=20", "training.updates=4",
+            "training.pruning=2", f"options.ratios={values}", "options.reference=0.05", f"options.gentleness={values}",
+            "options.methods=[one_shot,inc_reg]", "options.floor.updates=2", "seed=[0,1]",
         ],
     }[name]  # fmt: skip
 
@@ -141,8 +158,8 @@ def figures_of(run_linear):
             if name in VARIATIONAL:
                 typed = variational(name, count)
             else:
-                typed = adaptive(name, count) if name in ADAPTIVE else grid(name, count)
-            run = run_linear(f"experiment={name}", *typed, small=name not in (*VARIATIONAL, *ADAPTIVE))
+                typed = (adaptive if name in ADAPTIVE else pruned if name in PRUNED else grid)(name, count)
+            run = run_linear(f"experiment={name}", *typed, small=name not in (*VARIATIONAL, *ADAPTIVE, *PRUNED))
             record, shows = run.record, experiment(run.config)
         with plotting.style(look):
             return {figure: make() for figure, make in shows.figures(record).items()}
@@ -184,7 +201,7 @@ def _one_value(axes) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [*product([*RUN, *REPLICATED], COUNTS), *product([*VARIATIONAL, *ADAPTIVE], (COUNTS[0], COUNTS[-1]))],
+    [*product([*RUN, *REPLICATED], COUNTS), *product([*VARIATIONAL, *ADAPTIVE, *PRUNED], (COUNTS[0], COUNTS[-1]))],
 )
 def test_every_grid_has_its_figures(figures_of, name, count):
     for title, figure in figures_of(name, count).items():

@@ -28,6 +28,7 @@ from repro.theory.objectives import (
     retain_probability,
 )
 from repro.theory.onset import Onset, collapse_onset
+from repro.theory.shrinkage import gentleness, penalized_minimizer, shrinkage
 from repro.theory.spectrum import effective_rank
 from repro.theory.support_norm import k_support_norm, prox_squared_k_support, spectral_k_support_norm
 from repro.theory.variational import (
@@ -57,6 +58,7 @@ __all__ = [
     "effective_rank",
     "equal_blocks",
     "expected_objective",
+    "gentleness",
     "global_minimizer",
     "induced_penalty",
     "k_support_norm",
@@ -67,11 +69,13 @@ __all__ = [
     "minimum_value",
     "noise_gram",
     "optimal_rates",
+    "penalized_minimizer",
     "prox_squared_k_support",
     "rank_one_minimizer",
     "regularizer_bound",
     "retain_probability",
     "shrink_singular_values",
+    "shrinkage",
     "spectral_k_support_norm",
     "target_spectrum",
     "total_correlation",

@@ -97,6 +97,7 @@ def test_every_experiment_file_begins_with_its_command(name):
 OF_ONE_EXPERIMENT = {
     "lenet_300_100": "adaptive_sparsification",
     "network": "last_layer_dropout",
+    **dict.fromkeys(("convnet", "lenet5", "pruning"), "incremental_pruning"),
     "deep_linear": "deep_linear_regularizer",
     **dict.fromkeys(("mlp", "tables", "variational"), "variational_regression"),
     "none": "structured_noise",

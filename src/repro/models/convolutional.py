@@ -1,0 +1,9 @@
+"""What networks of plain convolutions share of their settings."""
+
+from repro.pipeline.settings import Count, Model
+
+
+class Convolutional(Model):
+    """Convolutions of `channels` filters each; `build` takes the images' `size` too, on which the last layer depends."""
+
+    channels: tuple[Count, ...]

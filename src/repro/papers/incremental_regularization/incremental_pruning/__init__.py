@@ -1,0 +1,367 @@
+"""Which way to prune a convolutional network costs the least accuracy at the same speed-up?
+
+One baseline network a seed, pruned by every method of the family in the same number of updates over the same batches:
+groups removed at once, under constant penalties, under penalties that grow. Accuracy against the speed-up in
+multiply-accumulates of the networks that are cut for real; what accuracy is lost at the moment of removal, against the
+gentleness E; and pruning down to a floor of the accuracy.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import pandas as pd
+from pydantic import BeforeValidator, Field, model_validator
+
+from repro.data.settings import ImageSettings
+from repro.models.convolutional import Convolutional
+from repro.models.resnet import NARROWEST
+from repro.models.settings import DeepNetwork
+from repro.papers.incremental_regularization import settings
+from repro.pipeline.claims import Claim, NotMeasured
+from repro.pipeline.composition.wording import shown
+from repro.pipeline.settings import Count, Found, OneOrMany, Positive, Probability, Section
+from repro.pipeline.store import Record
+from repro.training.pruning import Settings as Pruning
+
+TITLES = {
+    "one_shot": "one-shot",
+    "afp": "AFP",
+    "group_lasso": "group lasso (SSL)",
+    "greg_1": "GReg-1",
+    "greg_2": "GReg-2",
+    "inc_reg": "IncReg",
+    "random": "random",
+    "largest": "largest Σ|w|",
+}
+CONTROLS = ("random", "largest")
+Item = TypeVar("Item")
+Name = Literal["one_shot", "afp", "group_lasso", "greg_1", "greg_2", "inc_reg"]
+Control = Literal["random", "largest"]
+Several = Annotated[
+    tuple[Item, ...], Field(strict=False), BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v])
+]
+"""None, one or many."""
+
+
+class Floor(Section):
+    """Pruning to a floor: baseline accuracy on the validation images less `margin`. Ratios rise in steps
+    clip(10·(accuracy − floor), 0.01, 0.2), `updates` each, half of them under penalties; the first network below the
+    floor is rolled back, and ends it, or so many `rounds` do."""
+
+    margin: Probability
+    updates: Annotated[int, Field(ge=2)]
+    rounds: Count
+
+
+class Options(Section):
+    """`methods`: what is trained at each of the `ratios` R of groups that are removed from every layer.
+
+    `reference`: the ratio at which the `controls` are trained, and IncReg at other `gentleness` E than training's.
+    `probe`: test images on which each removal is measured, the next ones each time. `floor`: null for none.
+    """
+
+    methods: OneOrMany[Name]
+    ratios: OneOrMany[Probability]
+    reference: Probability
+    controls: Several[Control]
+    gentleness: Several[Positive]
+    probe: Count
+    floor: Floor | None
+
+    @model_validator(mode="after")
+    def _reference_is_trained(self) -> "Options":
+        if self.reference not in self.ratios:
+            allowed = f"must be one of options.ratios={shown(list(self.ratios))}"
+            raise ValueError(f"options.reference={shown(self.reference)}: {allowed}")
+        return self
+
+
+class Config(settings.Config):
+    UNUSED: ClassVar[Mapping[str, str]] = {"dropout": settings.NO_NOISE}
+
+    data: Found[ImageSettings]
+    model: Found[Convolutional | DeepNetwork]
+    training: Found[Pruning]
+    options: Options
+
+    @model_validator(mode="after")
+    def _wide_enough(self) -> "Config":
+        channels = self.model.channels if isinstance(self.model, Convolutional) else (NARROWEST,)
+        if min(channels) < NARROWEST and self.training.channels_last:
+            allowed = f"must be at least {NARROWEST} each, or training.channels_last=false"
+            raise ValueError(f"model.channels={shown(list(channels))}: {allowed}")
+        return self
+
+    def ignored(self) -> dict[str, str]:
+        unused = {"data.targets": "what is minimised is the cross-entropy"}
+        for key, method in (("lasso", "group_lasso"), ("afp", "afp")):
+            if method not in self.options.methods:
+                unused[f"training.{key}"] = f"{method} is not among options.methods"
+        return super().ignored() | unused
+
+    @property
+    def networks(self) -> int:
+        options = self.options
+        gentle = [e for e in options.gentleness if e != self.training.gentleness]
+        each = 1 + len(options.methods) * len(options.ratios) + len(options.controls) + len(gentle)
+        return len(self.seed) * (each + (options.floor is not None))
+
+
+# ---------------------------------------------------------------------- claims
+
+
+def pruned(record: Record) -> pd.DataFrame:
+    """The networks of given ratios at training's gentleness."""
+    cells = record.cells
+    return cells[(cells["mode"] == "ratio") & (cells.gentleness == record.config["training"]["gentleness"])]
+
+
+def accuracies(record: Record, ratio: float, *methods: str) -> pd.DataFrame:
+    """Test accuracy at a ratio, a row a seed, a column a method."""
+    cells = pruned(record)
+    cells = cells[cells.ratio == ratio]
+    if missing := set(methods) - set(cells.method):
+        raise NotMeasured(f"not trained at R = {ratio:g}: {', '.join(TITLES[name] for name in sorted(missing))}")
+    return cells.pivot(index="seed", columns="method", values="accuracy")
+
+
+def reference(record: Record) -> float:
+    return float(record.config["options"]["reference"])
+
+
+def _over(method: str, other: str, ratio: Callable[[Record], float]) -> Callable[[Record], pd.Series]:
+    """The difference of two methods' accuracies on one baseline network."""
+
+    def measure(record: Record) -> pd.Series:
+        table = accuracies(record, ratio(record), method, other)
+        return table[method] - table[other]
+
+    return measure
+
+
+def _smallest(record: Record) -> float:
+    return float(min(record.config["options"]["ratios"]))
+
+
+def _gap_grows(record: Record) -> pd.Series:
+    low, high = min(record.config["options"]["ratios"]), max(record.config["options"]["ratios"])
+    if low == high:
+        raise NotMeasured("one ratio")
+    tables = [accuracies(record, ratio, "inc_reg", "one_shot") for ratio in (low, high)]
+    gaps = [table.inc_reg - table.one_shot for table in tables]
+    return gaps[1] - gaps[0]
+
+
+def _counts(record: Record) -> pd.Series:
+    cells = record.cells[(record.cells["mode"] == "ratio") & ~record.cells.diverged]
+    return (cells.removed - cells.target).abs().groupby(cells.seed).max()
+
+
+def _cut(record: Record) -> pd.Series:
+    return record.cells.groupby("seed").cut_difference.agg(lambda values: values.max(skipna=False))
+
+
+def _recovered(record: Record) -> pd.Series:
+    cells = pruned(record)
+    cells = cells[cells.method == "inc_reg"]
+    if cells.empty:
+        raise NotMeasured("not trained: IncReg")
+    return cells.groupby("seed").recovered.sum()
+
+
+def removals(record: Record) -> pd.DataFrame:
+    """IncReg at the reference ratio under every gentleness."""
+    cells = record.cells
+    return cells[(cells["mode"] == "ratio") & (cells.method == "inc_reg") & (cells.ratio == reference(record))]
+
+
+def _gentle(record: Record) -> pd.Series:
+    cells = removals(record)
+    cells = cells[cells.gentleness >= 10]
+    if cells.empty:
+        raise NotMeasured("no IncReg with E ≥ 10")
+    return cells.groupby("seed").lost.max()
+
+
+def _abrupt(record: Record) -> pd.Series:
+    table = removals(record).pivot(index="seed", columns="gentleness", values="lost_loss")
+    low, high = table.columns.min(), table.columns.max()
+    if not low < 1 < 10 <= high:
+        raise NotMeasured("needs IncReg with E < 1 and with E ≥ 10")
+    return table[low] - table[high]
+
+
+def _above_floor(record: Record) -> pd.Series:
+    cells = record.cells[record.cells["mode"] == "floor"]
+    if cells.empty:
+        raise NotMeasured("options.floor=null")
+    return (cells.validation - cells.floor).set_axis(cells.seed)
+
+
+SOURCE = "Wang, Zhang, Wang, Hu (2019), arXiv 1804.09461"
+GREG = "Wang, Qin, Zhang, Fu (2021), GReg"
+TRAINED = ("cpu", "gpu")
+HERE = ("incremental_pruning", "incremental_pruning_convnet")
+
+CLAIMS = (
+    Claim(
+        id="groups_removed",
+        statement="Every method removes ⌈R n⌉ groups of each layer, and not one more.",
+        source=SOURCE,
+        quantity="largest distance of the groups removed from Σ ⌈R n⌉ over layers",
+        low=0.0,
+        high=0.0,
+        because="a count",
+        measure=_counts,
+        figure="layers",
+    ),
+    Claim(
+        id="cut_is_masked",
+        statement="The network that is cut computes what the masked one does.",
+        source="ours; masks save no time",
+        quantity="largest distance of logits on test images, of the largest logit",
+        high=1e-4,
+        because="float32 sums in another order",
+        measure=_cut,
+        figure="tradeoff",
+    ),
+    Claim(
+        id="inc_reg_over_one_shot",
+        statement="Penalties that grow are no worse than removal at once, at the same number of updates.",
+        source=SOURCE,
+        quantity="test accuracy at the reference ratio, IncReg less one-shot on the same baseline network",
+        low=0.0,
+        ideal=0.02,
+        because="the sign, of the whole interval over seeds",
+        measure=_over("inc_reg", "one_shot", reference),
+        rule="interval",
+        scales=TRAINED,
+        figure="differences",
+    ),
+    Claim(
+        id="alike_at_small_ratios",
+        statement="At the smallest ratio it does not matter how groups are removed.",
+        source=SOURCE,
+        quantity="test accuracy at the smallest ratio, IncReg less one-shot",
+        low=-0.01,
+        high=0.01,
+        because="a point, set beforehand",
+        measure=_over("inc_reg", "one_shot", _smallest),
+        bears=lambda config: len(config["options"]["ratios"]) > 1,
+        scales=TRAINED,
+        figure="differences",
+    ),
+    Claim(
+        id="gap_grows",
+        statement="The more is removed, the more a growing penalty gains over removal at once.",
+        source=SOURCE,
+        quantity="IncReg less one-shot at the largest ratio, less the same at the smallest",
+        low=0.0,
+        ideal=0.02,
+        because="the sign, of the whole interval over seeds",
+        measure=_gap_grows,
+        rule="interval",
+        bears=lambda config: len(config["options"]["ratios"]) > 1,
+        scales=TRAINED,
+        figure="differences",
+    ),
+    Claim(
+        id="greg_1_over_one_shot",
+        statement="A growing penalty gains over removal at once even on identical groups.",
+        source=GREG,
+        quantity="test accuracy at the reference ratio, GReg-1 less one-shot, which remove the same groups",
+        low=0.0,
+        ideal=0.02,
+        because="the sign, of the whole interval over seeds",
+        measure=_over("greg_1", "one_shot", reference),
+        rule="interval",
+        scales=TRAINED,
+        figure="differences",
+    ),
+    Claim(
+        id="random_is_worse",
+        statement="Which groups are left matters: a random choice of as many is worse: a control.",
+        source="ours",
+        quantity="test accuracy at the reference ratio, one-shot less random groups",
+        low=0.0,
+        ideal=0.02,
+        because="the sign, in every seed",
+        measure=_over("one_shot", "random", reference),
+        bears=lambda config: "random" in config["options"]["controls"],
+        scales=TRAINED,
+        figure="differences",
+    ),
+    Claim(
+        id="largest_is_worse",
+        statement="Which groups are left matters: to remove the largest is worse: a control.",
+        source="ours",
+        quantity="test accuracy at the reference ratio, one-shot less the largest groups",
+        low=0.0,
+        ideal=0.02,
+        because="the sign, in every seed",
+        measure=_over("one_shot", "largest", reference),
+        bears=lambda config: "largest" in config["options"]["controls"],
+        scales=TRAINED,
+        figure="differences",
+    ),
+    Claim(
+        id="groups_recover",
+        statement="A group whose penalty has grown can recover.",
+        source=SOURCE,
+        quantity="groups whose λ was at least A and fell to 0 again before the target was reached, over all ratios",
+        low=1.0,
+        because="a count",
+        measure=_recovered,
+        scales=TRAINED,
+        figure="layers",
+    ),
+    Claim(
+        id="gentle_removal",
+        statement="With E ≥ 10 little accuracy is lost when groups are removed.",
+        source="the gentleness is ours, of the algorithm's hyper-parameters",
+        quantity="test accuracy lost at the moments of removal, summed over all of them, IncReg at the reference ratio",
+        high=0.1,
+        because="a tenth of what one-shot loses, or little more",
+        measure=_gentle,
+        bears=lambda config: "inc_reg" in config["options"]["methods"],
+        scales=TRAINED,
+        figure="removal",
+    ),
+    Claim(
+        id="abrupt_removal",
+        statement="With E ≈ 0.15, as in the released demo, removal costs visibly more than with E ≥ 10.",
+        source="the gentleness is ours, of the algorithm's hyper-parameters",
+        quantity="cross-entropy on test images gained at the moments of removal, summed, least E less largest E",
+        low=0.5,
+        because="half a nat",
+        measure=_abrupt,
+        bears=lambda config: bool(config["options"]["gentleness"]),
+        scales=TRAINED,
+        figure="removal",
+    ),
+    Claim(
+        id="floor_holds",
+        statement="Pruning to a floor ends with a network that is not below it.",
+        source=SOURCE,
+        quantity="accuracy of the last network that was not rolled back, less the floor, on validation images",
+        low=0.0,
+        because="what is below is rolled back",
+        measure=_above_floor,
+        bears=lambda config: config["options"]["floor"] is not None,
+        figure="floor",
+    ),
+)
+
+CAPTIONS = {
+    "tradeoff": "Test accuracy against the speed-up in multiply-accumulates of the convolutions of the cut network: "
+    "mean over seeds and its 95 % interval. The line is the baseline network.",
+    "differences": "Test accuracy less that of one-shot removal on the same baseline network: mean over seeds and its "
+    "95 % interval, against the ratio of groups removed.",
+    "removal": "What is lost at the moments at which IncReg removes groups, summed over all of them, against the "
+    "gentleness E: accuracy (left) and cross-entropy (right), one mark a seed. Dashed: one-shot removal.",
+    "layers": "Of each layer the multiply-accumulates (left) and the share of groups that is left (right). Lines: "
+    "1 − ⌈R n⌉/n; marks: every network.",
+    "floor": "Accuracy on validation images along the rounds of pruning to a floor (line), and the ratio of groups "
+    "removed: filled marks were kept, open ones rolled back.",
+}
+"""What to look for in each figure."""

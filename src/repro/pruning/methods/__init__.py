@@ -1,0 +1,1 @@
+"""Ways to prune a layer, one interface (`method.py`): at once, under constant penalties, under growing ones."""

@@ -1,0 +1,217 @@
+"""The training loop: a network's steps, the penalties of its groups, and their removal.
+
+Batches and augmentation are drawn from generators of the seed and the update, so that a checkpoint holds no generator;
+what it holds is weights, momentum, λ, ranks, masks and what was measured so far.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from repro.pruning import IncReg, Method
+from repro.training.pruning import Settings, checkpoint
+from repro.training.pruning.networks import Classifier, Data, Layer
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained on which batches, and how long.
+
+    Attributes:
+        name: of the stream that batches are drawn from.
+        seed: likewise.
+        updates: steps.
+        rate: the step size, up to update number `hold`; from there it falls linearly to 0.
+        hold: penalties end with it at the latest.
+        probe: test images on which accuracy is measured before and after each removal; 0 for none.
+        log: updates between two rows.
+    """
+
+    name: str
+    seed: int
+    updates: int
+    rate: float
+    hold: int = 0
+    probe: int = 0
+    log: int = 20
+
+    def rate_at(self, update: int) -> float:
+        return self.rate * min(1.0, (self.updates - update) / (self.updates - self.hold))
+
+
+@dataclass
+class Pruning:
+    """A network in training, with one method a layer, and what has been measured.
+
+    Attributes:
+        removals: one a moment at which groups went: the update, how many, and what it cost on the probe: `accuracy` and
+            `loss`, before less after.
+        recovered: of each layer the groups whose λ was at least A once and 0 again before the target was reached (of
+            IncReg).
+        forced: groups that were removed because the penalties' time was over.
+    """
+
+    network: Classifier
+    layers: Mapping[str, Layer]
+    methods: Mapping[str, Method]
+    optimizer: torch.optim.SGD
+    update: int = 0
+    rows: list[Row] = field(default_factory=list)
+    removals: list[Row] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    grown: dict[str, Tensor] = field(default_factory=dict)
+    recovered: dict[str, Tensor] = field(default_factory=dict)
+    forced: int = 0
+
+    PLAIN = ("update", "rows", "removals", "losses", "grown", "recovered", "forced")
+
+    @property
+    def done(self) -> bool:
+        return all(method.done for method in self.methods.values())
+
+    @property
+    def left(self) -> float:
+        """The share of all groups that are there."""
+        alive = [method.alive for method in self.methods.values()]
+        return float(torch.cat(alive).double().mean()) if alive else 1.0
+
+    def state(self) -> dict[str, Any]:
+        methods = {name: method.state_dict() for name, method in self.methods.items()}
+        found = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "methods": methods}
+        return found | {name: getattr(self, name) for name in self.PLAIN}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, method in self.methods.items():
+            method.load_state_dict(state["methods"][name])
+        for name in self.PLAIN:
+            setattr(self, name, state[name])
+
+
+def begin(
+    network: Classifier, training: Settings, layers: Mapping[str, Layer], methods: Mapping[str, Method]
+) -> Pruning:
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=training.rate, momentum=training.momentum, weight_decay=training.weight_decay
+    )
+    return Pruning(network, layers, methods, optimizer)
+
+
+def fit(
+    pruning: Pruning,
+    data: Data,
+    stage: Stage,
+    training: Settings,
+    *,
+    path: Path | None = None,
+    code: str = "",
+    advance: Callable[[int], object] = lambda updates: None,
+) -> None:
+    """Trains `pruning` in place to the end of `stage`, from its checkpoint at `path` if there is one.
+
+    A network whose loss is no longer finite is given up: its last row says so.
+    """
+    if (state := checkpoint.load(path, code)) is not None:
+        pruning.load(state)
+        advance(pruning.update)
+    network = pruning.network.train()
+    start = pruning.update
+    for update in range(start, stage.updates):
+        images, labels = data.batch(stage.name, stage.seed, update, training.batch_size)
+        if not pruning.done:
+            _update_methods(pruning, data, stage)
+        for group in pruning.optimizer.param_groups:
+            group["lr"] = stage.rate_at(update)
+        loss = cross_entropy(network(images), labels)
+        pruning.optimizer.zero_grad()
+        loss.backward()
+        _add_penalties(pruning)
+        pruning.optimizer.step()
+        pruning.losses.append(float(loss.detach()))
+        pruning.update = update + 1
+        advance(1)
+        broken = not all(value < torch.inf for value in pruning.losses[-1:])
+        if pruning.update % stage.log == 0 or pruning.update == stage.updates or broken:
+            mean = sum(pruning.losses) / len(pruning.losses)
+            pruning.rows.append({"step": pruning.update, "train_loss": mean, "left": pruning.left})
+            pruning.losses = []
+        if broken:
+            break
+        if pruning.update % training.checkpoint == 0 and pruning.update < stage.updates:
+            checkpoint.save(path, code, pruning.state())
+    if pruning.update > start:
+        checkpoint.save(path, code, pruning.state())
+
+
+def _update_methods(pruning: Pruning, data: Data, stage: Stage) -> None:
+    """Scores, new λ, and the removal of groups whose time has come."""
+    changed = []
+    for name, method in pruning.methods.items():
+        layer, before = pruning.layers[name], method.removed
+        if method.done:
+            continue
+        scores, norms = layer.scores(), layer.norms()
+        if not (scores.isfinite().all() and norms.isfinite().all()):
+            return  # as the loss will not be
+        if pruning.update < stage.hold or stage.hold == 0:
+            method.update(scores, norms)
+        else:
+            method.finish(scores)
+            pruning.forced += method.removed - before
+        if isinstance(method, IncReg):
+            _follow(pruning, name, method)
+        if method.removed > before:
+            changed.append((name, method.removed - before))
+    if not changed:
+        return
+    seen = _probe(pruning, data, stage)
+    momentum = pruning.optimizer.state
+    for name, _ in changed:
+        for of in (lambda parameter: parameter, lambda parameter: momentum[parameter].get("momentum_buffer")):
+            pruning.layers[name].silence_(pruning.methods[name].alive, of)
+    after = _probe(pruning, data, stage)
+    cost = {key: seen[key] - after[key] for key in seen}
+    pruning.removals.append({"step": pruning.update, "groups": sum(count for _, count in changed)} | cost)
+
+
+def _follow(pruning: Pruning, name: str, method: IncReg) -> None:
+    """Notes whose λ has grown by at least A, and whose is 0 again although groups are still to go."""
+    penalties = method.penalties
+    grown = pruning.grown.setdefault(name, torch.zeros_like(method.alive))
+    recovered = pruning.recovered.setdefault(name, torch.zeros_like(method.alive))
+    if not method.done:
+        recovered |= grown & method.alive & (penalties == 0)
+        grown |= penalties >= method.step
+
+
+@torch.no_grad()
+def _probe(pruning: Pruning, data: Data, stage: Stage) -> Row:
+    """Accuracy and loss on the next of the test images, the same before and after a removal."""
+    if not stage.probe:
+        return {}
+    test, count = data.images.test, min(stage.probe, len(data.images.test))
+    rows = (len(pruning.removals) * count + torch.arange(count)) % len(test)
+    chosen = test[rows.to(test.labels.device)]
+    network = pruning.network.eval()
+    logits = network(data.inputs(chosen.images))
+    network.train()
+    right = int((logits.argmax(1) == chosen.labels).sum())
+    return {"accuracy": right / count, "loss": float(cross_entropy(logits, chosen.labels))}
+
+
+def _add_penalties(pruning: Pruning) -> None:
+    """λ_g w joins the gradient of the groups alive; that of the others is 0."""
+    for name, method in pruning.methods.items():
+        layer = pruning.layers[name]
+        if not method.done:
+            layer.penalize_(method.penalties)
+        if method.removed:
+            layer.silence_(method.alive, lambda parameter: parameter.grad)
