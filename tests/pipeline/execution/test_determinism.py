@@ -19,13 +19,20 @@ from repro.pipeline.system.errors import UserError
 
 LINEAR = ["data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6", "model.width=8"]
 DEEP = ["data.subset=100", "training.epochs=1", "training.processes=2"]
-# of experiments whose settings are others
+# of experiments whose settings are others, or take long
 OTHER = {
+    "deep_linear_collapse": [*LINEAR, "model.depth=[2,3]", "dropout.retain=[0.3,0.9]", "training.steps=50"],
+    "last_layer_dropout": [*DEEP, "dropout.retain=0.2", "options.monte_carlo_masks=256", "options.measurements=1"],
+    "dropblock_approximation": [*DEEP, "options.places=[maps]", "options.map_stages=[-1]"],
     "adaptive_penalties": ["options.points=30", "options.masks=64"],
     "adaptive_regression": ["data.samples=20", "data.features=30", "training.steps=20", "seed=0"],
     "adaptive_sparsification": ["data.subset=100", "model.hidden=[8,8]", "training.batch_size=50", "training.epochs=1"],
     "incremental_pruning": [
-        "data.subset=60", "model.channels=[8,8]", "training.batch_size=20", "training.updates=4", "training.pruning=2",
+        "data.subset=60",
+        "model.channels=[8,8]",
+        "training.batch_size=20",
+        "training.updates=4",
+        "training.pruning=2",
     ],
     "incremental_schedule": ["options.groups=10", "options.updates=60", "options.changed=2", "seed=[0,1]"],
     "structured_noise": ["model.width=13", "options.monte_carlo_masks=64", "options.rotations=20"],
@@ -51,7 +58,7 @@ NUMBERS = ("cells.parquet", "curves.parquet", "arrays.npz")
 
 def small(name):
     """An experiment's overrides at the smallest size that it takes."""
-    for sizes in (LINEAR, DEEP, OTHER.get(name, [])):
+    for sizes in (OTHER[name],) if name in OTHER else (LINEAR, DEEP):
         quick = ["scale=smoke", "device=cpu", "tracking.mode=disabled", "figures=false"]
         overrides = [f"experiment={name}", *quick, *sizes]
         try:
