@@ -20,6 +20,7 @@ from repro.papers.incremental_regularization import settings
 from repro.pipeline.claims import Claim, NotMeasured
 from repro.pipeline.composition.wording import shown
 from repro.pipeline.settings import Count, Found, OneOrMany, Positive, Probability, Section
+from repro.pipeline.settings.groups import options_of, ours
 from repro.pipeline.store import Record
 from repro.training.pruning import Settings as Pruning
 
@@ -80,7 +81,6 @@ class Config(settings.Config):
     UNUSED: ClassVar[Mapping[str, str]] = {"dropout": settings.NO_NOISE}
 
     data: Found[ImageSettings]
-    model: Found[Convolutional | DeepNetwork]
     training: Found[Pruning]
     options: Options
 
@@ -90,6 +90,13 @@ class Config(settings.Config):
         if min(channels) < NARROWEST and self.training.channels_last:
             allowed = f"must be at least {NARROWEST} each, or training.channels_last=false"
             raise ValueError(f"model.channels={shown(list(channels))}: {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_convolutions(self) -> "Config":
+        kinds = [name for name, kind in ours("model").items() if issubclass(kind, Convolutional | DeepNetwork)]
+        if self.model.kind in ours("model") and self.model.kind not in kinds:
+            raise ValueError(f"model.kind={self.model.kind}: {self.name} takes {options_of('model', 'kind', kinds)}")
         return self
 
     def ignored(self) -> dict[str, str]:
