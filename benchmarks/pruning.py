@@ -33,7 +33,7 @@ from support.timing import interleaved, ratio, save, seconds_per_call, shown, su
 
 CONFIG = load_settings(["experiment=incremental_pruning_convnet", "scale=cpu", "device=cpu", "training.groups=filter"])
 TRAINING, SPEED_UP, SEEDS, SECONDS = CONFIG.training, 5.0, (0, 1, 2), 8.0
-STRENGTHS = (0.01, 0.1, 1.0)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Of torch-pruning's penalties: delta_reg over ours, and reg."""
 TOLERANCE = 1e-4
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {

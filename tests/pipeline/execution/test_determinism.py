@@ -25,7 +25,11 @@ OTHER = {
     "adaptive_regression": ["data.samples=20", "data.features=30", "training.steps=20", "seed=0"],
     "adaptive_sparsification": ["data.subset=100", "model.hidden=[8,8]", "training.batch_size=50", "training.epochs=1"],
     "incremental_pruning": [
-        "data.subset=60", "model.channels=[8,8]", "training.batch_size=20", "training.updates=4", "training.pruning=2",
+        "data.subset=60",
+        "model.channels=[8,8]",
+        "training.batch_size=20",
+        "training.updates=4",
+        "training.pruning=2",
     ],
     "incremental_schedule": ["options.groups=10", "options.updates=60", "options.changed=2", "seed=[0,1]"],
     "structured_noise": ["model.width=13", "options.monte_carlo_masks=64", "options.rotations=20"],
