@@ -4,6 +4,6 @@ from repro.pipeline.settings import Count, Model
 
 
 class Convolutional(Model):
-    """Convolutions of `channels` filters each; `build` takes the images' `size` too, on which the last layer depends."""
+    """Convolutions of `channels` filters each; `build` takes the images' `size` too, as the last layer needs it."""
 
     channels: tuple[Count, ...]

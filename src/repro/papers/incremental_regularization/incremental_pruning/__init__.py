@@ -17,9 +17,10 @@ from repro.models.convolutional import Convolutional
 from repro.models.resnet import NARROWEST
 from repro.models.settings import DeepNetwork
 from repro.papers.incremental_regularization import settings
-from repro.pipeline.claims import Claim, NotMeasured
+from repro.pipeline.claims import Claim, NotMeasured, Plain
 from repro.pipeline.composition.wording import shown
 from repro.pipeline.settings import Count, Found, OneOrMany, Positive, Probability, Section
+from repro.pipeline.settings.groups import options_of, ours
 from repro.pipeline.store import Record
 from repro.training.pruning import Settings as Pruning
 
@@ -80,7 +81,6 @@ class Config(settings.Config):
     UNUSED: ClassVar[Mapping[str, str]] = {"dropout": settings.NO_NOISE}
 
     data: Found[ImageSettings]
-    model: Found[Convolutional | DeepNetwork]
     training: Found[Pruning]
     options: Options
 
@@ -90,6 +90,13 @@ class Config(settings.Config):
         if min(channels) < NARROWEST and self.training.channels_last:
             allowed = f"must be at least {NARROWEST} each, or training.channels_last=false"
             raise ValueError(f"model.channels={shown(list(channels))}: {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_convolutions(self) -> "Config":
+        kinds = [name for name, kind in ours("model").items() if issubclass(kind, Convolutional | DeepNetwork)]
+        if self.model.kind in ours("model") and self.model.kind not in kinds:
+            raise ValueError(f"model.kind={self.model.kind}: {self.name} takes {options_of('model', 'kind', kinds)}")
         return self
 
     def ignored(self) -> dict[str, str]:
@@ -203,6 +210,17 @@ GREG = "Wang, Qin, Zhang, Fu (2021), GReg"
 TRAINED = ("cpu", "gpu")
 HERE = ("incremental_pruning", "incremental_pruning_convnet")
 
+SHORT = (
+    "Networks that are pruned at once have all updates to adapt, others only what penalties leave of them. On LeNet-5, "
+    "whose 90 updates at cpu scale are less than an epoch, one-shot removal is ahead by a point. On the ConvNet IncReg "
+    "is ahead in each of five seeds, by 0.3 to 2.5 points; the interval of the mean ends a tenth of a point below 0."
+)
+
+
+def _trains(*methods: str) -> Callable[[Plain], bool]:
+    return lambda config: {*methods} <= {*config["options"]["methods"]}
+
+
 CLAIMS = (
     Claim(
         id="groups_removed",
@@ -235,8 +253,11 @@ CLAIMS = (
         because="the sign, of the whole interval over seeds",
         measure=_over("inc_reg", "one_shot", reference),
         rule="interval",
+        bears=_trains("inc_reg", "one_shot"),
         scales=TRAINED,
         figure="differences",
+        caveat=SHORT,
+        departs=HERE,
     ),
     Claim(
         id="alike_at_small_ratios",
@@ -264,6 +285,9 @@ CLAIMS = (
         bears=lambda config: len(config["options"]["ratios"]) > 1,
         scales=TRAINED,
         figure="differences",
+        caveat="The gap grows in every seed, by 0.2 to 0.6 points, from below 0 up to 0; three seeds do not tell that "
+        "from no growth.",
+        departs=("incremental_pruning",),
     ),
     Claim(
         id="greg_1_over_one_shot",
@@ -275,8 +299,11 @@ CLAIMS = (
         because="the sign, of the whole interval over seeds",
         measure=_over("greg_1", "one_shot", reference),
         rule="interval",
+        bears=_trains("greg_1", "one_shot"),
         scales=TRAINED,
         figure="differences",
+        caveat=SHORT,
+        departs=("incremental_pruning",),
     ),
     Claim(
         id="random_is_worse",
@@ -312,8 +339,12 @@ CLAIMS = (
         low=1.0,
         because="a count",
         measure=_recovered,
+        bears=_trains("inc_reg"),
         scales=TRAINED,
         figure="layers",
+        caveat="Scores of trained networks keep their order: what has lost rank under its penalty does not regain it. "
+        "Where scores change, as in incremental_schedule, groups do recover.",
+        departs=HERE,
     ),
     Claim(
         id="gentle_removal",
@@ -323,7 +354,7 @@ CLAIMS = (
         high=0.1,
         because="a tenth of what one-shot loses, or little more",
         measure=_gentle,
-        bears=lambda config: "inc_reg" in config["options"]["methods"],
+        bears=_trains("inc_reg"),
         scales=TRAINED,
         figure="removal",
     ),

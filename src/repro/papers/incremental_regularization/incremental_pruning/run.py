@@ -118,7 +118,8 @@ def run(config: Config, progress: Progress) -> Result:
         "left": np.stack([[left for left, _ in layers] for _, _, layers in found]),
         "macs_left": np.stack([[part for _, part in layers] for _, _, layers in found]),
     }
-    return Result(table, curves, arrays, _headline(table))
+    usual = table[(table["mode"] == "ratio") & (table.gentleness == training.gentleness)]
+    return Result(table, curves, arrays, _headline(usual))
 
 
 def build(config: Config, data: Data, seed: int) -> Classifier:
@@ -271,6 +272,6 @@ def _one_thread() -> None:
 
 
 def _headline(table: pd.DataFrame) -> dict[str, float]:
-    mean = table[table["mode"] == "ratio"].groupby(["ratio", "method"]).accuracy.mean()
+    mean = table.groupby(["ratio", "method"]).accuracy.mean()
     found = {f"accuracy at R = {ratio:g}, {method}": float(value) for (ratio, method), value in mean.items()}
     return {"accuracy, baseline": float(table.baseline.mean())} | found
