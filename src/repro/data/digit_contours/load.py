@@ -1,4 +1,3 @@
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -16,14 +15,13 @@ def load(settings: Settings) -> Read:
     """Digits without a contour (next to empty pictures) are left out."""
     clean = digits(settings.source, settings.root).float() / 255
     box = clean.shape[-1]
-    found = [landmarks(picture, settings.points) for picture in clean.numpy()]
-    kept = torch.tensor([points is not None for points in found])
-    points = torch.from_numpy(np.stack([points for points in found if points is not None]))
+    points = torch.from_numpy(landmarks(clean.numpy(), settings.points)).flatten(1)
+    kept = points.isfinite().all(1)
     pictures = damaged(clean, settings, torch.Generator().manual_seed(settings.seed))[kept]
     side = settings.side
     if side != box:
         pictures = interpolate(pictures[:, None], (side, side), mode="bilinear", antialias=True)[:, 0]
-    return Read(pictures.flatten(1).clamp(0, 1), (points / box - 0.5).flatten(1), (side, side))
+    return Read(pictures.flatten(1).clamp(0, 1), points[kept] / box - 0.5, (side, side))
 
 
 def damaged(
