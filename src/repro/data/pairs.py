@@ -70,8 +70,8 @@ class Pairs:
     report: Mapping[str, object] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> "Pairs":
-        parts = (part.to(device) for part in (self.train, self.validation, self.test))
-        return Pairs(*parts, self.shape, self.report)
+        train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
+        return Pairs(train, validation, test, self.shape, self.report)
 
     def choose(self, pairs: int, generator: Generator) -> Choice:
         """`pairs` rows at random, and of the others a half each."""
@@ -91,12 +91,12 @@ def load(settings: PairSettings) -> Pairs:
     if not isinstance(found, tuple) or not 3 <= len(found) <= 5:
         raise UserError(f"data.kind={settings.kind}: its load must return inputs, outputs and the pictures' shape")
     read = Read(*found)
-    inputs, outputs = (torch.as_tensor(rows).float() for rows in read[:2])
+    inputs, outputs = torch.as_tensor(read.inputs).float(), torch.as_tensor(read.outputs).float()
     if inputs.ndim != 2 or outputs.ndim != 2 or len(inputs) != len(outputs):
         got = f"{tuple(inputs.shape)} and {tuple(outputs.shape)}"
         raise UserError(f"data.kind={settings.kind}: inputs and outputs must be as many rows, got {got}")
-    for name, rows in (("inputs", inputs), ("outputs", outputs)):
-        if not rows.isfinite().all():
+    for name, values in (("inputs", inputs), ("outputs", outputs)):
+        if not values.isfinite().all():
             raise UserError(f"data: the {name} have values that are not finite")
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(inputs), generator=generator)
@@ -106,9 +106,8 @@ def load(settings: PairSettings) -> Pairs:
     else:
         test, rest = order[read.test[order]], order[~read.test[order]]
     held = max(1, round(settings.validation * len(rest)))
-    rows = {"train": rest[held:], "validation": rest[:held], "test": test}
-    if short := next((name for name, some in rows.items() if len(some) == 0), None):
+    sets = {"train": rest[held:], "validation": rest[:held], "test": test}
+    if short := next((name for name, rows in sets.items() if len(rows) == 0), None):
         raise UserError(f"data: {len(inputs)} instances leave none for the {short} set")
-    return Pairs(
-        **{name: Part(inputs[some], outputs[some]) for name, some in rows.items()}, shape=read.shape, report=read.report
-    )
+    parts = {name: Part(inputs[rows], outputs[rows]) for name, rows in sets.items()}
+    return Pairs(**parts, shape=read.shape, report=read.report)

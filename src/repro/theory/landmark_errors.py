@@ -11,9 +11,7 @@ EYES = (36, 45)
 
 
 @takes_arrays
-def landmark_errors(
-    predicted: Float[Tensor, "..."], true: Float[Tensor, "..."]
-) -> Float[Tensor, "..."]:
+def landmark_errors(predicted: Float[Tensor, "..."], true: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """NRMSE: the mean distance of the points x₁ y₁ x₂ y₂ … from the true ones, over a reference length: the distance
     of the outer corners of the eyes for the 68 points of a face, else the diagonal of the true points' bounding box.
 

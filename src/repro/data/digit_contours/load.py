@@ -24,9 +24,7 @@ def load(settings: Settings) -> Read:
     return Read(pictures.flatten(1).clamp(0, 1), points[kept] / box - 0.5, (side, side))
 
 
-def damaged(
-    clean: Float[Tensor, "N h w"], settings: Settings, generator: Generator
-) -> Float[Tensor, "N h w"]:
+def damaged(clean: Float[Tensor, "N h w"], settings: Settings, generator: Generator) -> Float[Tensor, "N h w"]:
     """Pictures warped by a smooth random field, with a black rectangle and normal noise; each has its own."""
     count, height, width = clean.shape
     field = settings.warp * torch.randn(count, 2, KNOTS, KNOTS, generator=generator)

@@ -21,7 +21,8 @@ def load(settings: Settings) -> Read:
         UserError: a picture or points that cannot be read, or pictures with different numbers of points.
     """
     found = find(Path(settings.root or ""))
-    crops, shapes = [], []
+    crops: list[np.ndarray] = []
+    shapes: list[np.ndarray] = []
     for one in found:
         points = read_points(one.points)
         if shapes and len(points) != len(shapes[0]):
@@ -33,8 +34,8 @@ def load(settings: Settings) -> Read:
     test = torch.tensor([one.test for one in found])
     report = {"pictures": len(found), "points": len(shapes[0]), "tested_on": int(test.sum())}
     outputs = torch.from_numpy(np.stack(shapes).reshape(len(shapes), -1))
-    shape = (settings.side, settings.side)
-    return Read(torch.from_numpy(np.stack(crops)), outputs, shape, test if test.any() else None, report)
+    inputs = torch.from_numpy(np.stack(crops))
+    return Read(inputs, outputs, (settings.side, settings.side), test if test.any() else None, report)
 
 
 def read_points(file: Path) -> Float[np.ndarray, "points 2"]:

@@ -1,5 +1,6 @@
 """Which files of a folder are pictures with points."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +49,8 @@ def find(root: Path) -> list[Annotated]:
             raise UserError(f"{root / some[0]} and {some[1].name}: which of them has the points? Leave one")
         if stem not in named and some[0].suffix.lower() == ".pts":
             raise UserError(f"{root / some[0]}: points without a picture beside them")
-    if twice := next((one for one, other in zip(pictures, pictures[1:], strict=False)
-                      if one.with_suffix("") == other.with_suffix("")), None):  # fmt: skip
+    if len(named) < len(pictures):
+        twice = next(one for one, other in pairwise(pictures) if one.with_suffix("") == other.with_suffix(""))
         raise UserError(f"{root / twice}: two pictures of that name, and one file of points")
     return [Annotated(root / path, root / of[path.with_suffix("")][0], _tested(path)) for path in pictures]
 

@@ -1,4 +1,4 @@
-"""What needs no network: the mean output, ridge regression, and ridge regression within the outputs' main components."""
+"""What needs no network: the mean output, ridge regression, and that within the outputs' principal components."""
 
 from collections.abc import Callable
 

@@ -101,7 +101,9 @@ class _Measure:
             i: found[i].cpu()
             for i, (arm, extra, seed) in enumerate(rows)
             if (job.pairs == self.numbers[0] and arm in ("plain", "untied", "zero"))
-            or (job.pairs == compared(self.numbers, len(self.data.train.inputs)) and arm in SHOWN and seed == rows[0][2])
+            or (
+                job.pairs == compared(self.numbers, len(self.data.train.inputs)) and arm in SHOWN and seed == rows[0][2]
+            )
         }
         return self._measured(cells, curves, found, kept, diverged)
 
@@ -113,7 +115,7 @@ class _Measure:
     def _measured(
         self, cells: pd.DataFrame, curves: pd.DataFrame, found: Tensor, kept: dict[int, Tensor], diverged: Tensor
     ) -> Tables:
-        columns = {"error": [], "share": [], "auc": [], "subspace": []}
+        columns: dict[str, list[float]] = {"error": [], "share": [], "auc": [], "subspace": []}
         cdf = []
         for one, bad in zip(found.double(), diverged.tolist(), strict=True):
             bad = bad or not bool(one.isfinite().all())
@@ -174,4 +176,6 @@ def _shown(cells: pd.DataFrame, kept: dict[int, Tensor], data: Pairs, measure: _
 def _headline(cells: pd.DataFrame, measure: _Measure) -> dict[str, float]:
     pairs = compared(measure.numbers, int(cells.pairs.max()))
     mine = cells[(cells.pairs == pairs)].groupby(["arm", "extra"], sort=False).error.mean()
-    return {f"test error of {arm}{' with more data' * extra}, {pairs} pairs": float(v) for (arm, extra), v in mine.items()}
+    return {
+        f"test error of {arm}{' with more data' * extra}, {pairs} pairs": float(v) for (arm, extra), v in mine.items()
+    }

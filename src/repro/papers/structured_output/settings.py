@@ -33,7 +33,7 @@ TITLES = {
 
 
 class Options(Section):
-    """`pairs`: how many pairs are trained on, `all` for every one there is; what is left gives inputs and outputs alone.
+    """`pairs`: how many are trained on, `all` for every one there is; what is left gives inputs and outputs alone.
 
     `controls`: also trains, at the fewest pairs, on shuffled outputs, on noise in place of inputs, with untied
     auto-encoders, and with both weights 0.

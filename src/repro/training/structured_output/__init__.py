@@ -63,7 +63,9 @@ class Settings(Training):
             both = f"training.steps={self.steps} and training.epochs={self.epochs}".replace("None", "null")
             raise ValueError(f"training.steps: {both}: one of them must be a number, the other null")
         if self.move == "separate" and self.optimizer == "adam":
-            raise ValueError("training.move=separate: Adam's step does not see by what a cost alone is weighted; use sgd")
+            raise ValueError(
+                "training.move=separate: Adam's step does not see by what a cost alone is weighted; use sgd"
+            )
         return self
 
     def ignored(self) -> dict[str, str]:

@@ -87,7 +87,7 @@ def train(
     if terms.outputs:
         parameters += networks.output_parameters()
     descend = _optimizer(parameters, settings)
-    alone = {}
+    alone: dict[str, tuple[Callable[[Tensor], Tensor], torch.optim.Optimizer]] = {}
     if settings.move == "separate":
         if terms.inputs:
             alone["inputs"] = (costs.inputs, _optimizer(networks.input_parameters(), settings))
@@ -188,7 +188,7 @@ class _Best:
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """Gradients of networks do not mix: the loss is a sum over them."""
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
 
 
@@ -199,7 +199,9 @@ def _optimizer(parameters: Sequence[Tensor], settings: Settings) -> torch.optim.
     return torch.optim.SGD(every, lr=settings.learning_rate, momentum=settings.momentum, fused=True)
 
 
-def _batches(rows: Sequence[Tensor], keys: Sequence[str], settings: Settings) -> Iterator[Int[Tensor, "networks batch"]]:
+def _batches(
+    rows: Sequence[Tensor], keys: Sequence[str], settings: Settings
+) -> Iterator[Int[Tensor, "networks batch"]]:
     """Rows of one step after another, each network's own, in passes over all of them."""
     streams = [_passes(some, seeded_generator(key), settings) for some, key in zip(rows, keys, strict=True)]
     while True:
