@@ -31,7 +31,8 @@ class Settings(Training):
 
     `cost`: whether an auto-encoder's squared error is the `mean` over dimensions, as that of the outputs is, or the
     `sum`, as by the authors, which at a weight of 1 counts it as often as there are dimensions. `decay`: of
-    decay·ΣW² in both auto-encoders' costs. `move`: `joint`, one step down the weighted sum; `separate`, one down each
+    decay·ΣW² in both auto-encoders' costs. `full_rate`: the share of training after which the step size falls linearly,
+    to 0 at the end. `move`: `joint`, one step down the weighted sum; `separate`, one down each
     auto-encoder's weighted cost before it, with its own momentum, as by the authors, so that pairs count twice.
     `shuffle`: whether pairs come in a random order. `pretraining`: the share of the steps in which the comparison
     with pre-training has its auto-encoders alone. `checks`: how often the validation error is looked at.
@@ -46,6 +47,7 @@ class Settings(Training):
     batch_size: Count
     optimizer: Literal["adam", "sgd"]
     learning_rate: Positive
+    full_rate: Share
     momentum: Annotated[float, within("in [0, 1)", lambda value: 0 <= value < 1)]
     supervised: Importance
     inputs: Importance

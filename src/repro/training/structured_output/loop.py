@@ -95,8 +95,11 @@ def train(
             alone["outputs"] = (costs.outputs, _optimizer(networks.output_parameters(), settings))
     checked = sorted({round((i + 1) * steps / settings.checks) for i in range(settings.checks)} - {0})
     found, best = [], _Best(networks)
+    movers = [descend, *(move for _, move in alone.values())]
     for step in range(steps):
         weights = importance[step].unbind(-1)
+        for mover in movers:
+            _set_rate(mover, settings, step / steps)
         rows = {name: next(order).to(device) for name, order in orders.items()}
         known = rows["pairs"]
         for number, name in enumerate(("inputs", "outputs"), 1):
@@ -183,6 +186,13 @@ class _Best:
     def restore(self) -> None:
         for kept, tensor in zip(self._kept, self._tensors, strict=True):
             tensor.copy_(kept)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, settings: Settings, progress: float) -> None:
+    """Constant, then straight down to 0."""
+    left = 1.0 if progress <= settings.full_rate else (1 - progress) / (1 - settings.full_rate)
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate * left
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
