@@ -1,19 +1,15 @@
 """Schedules of the weights that a cost has along training."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from repro.theory.arrays import takes_arrays
 
-Shape = Literal["constant", "linear", "abrupt", "exponential"]
-
 
 @takes_arrays
 def importance(
-    progress: Float[Tensor, "*batch"], shape: Shape, weight: float, begin: float, end: float
+    progress: Float[Tensor, "*batch"], shape: str, weight: float, begin: float, end: float
 ) -> Float[Tensor, "*batch"]:
     """The importance weight at `progress`, the share of training that is done.
 

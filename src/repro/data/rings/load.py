@@ -20,7 +20,7 @@ def load(settings: Settings) -> Read:
     outer = uniform(0.25, 0.45)
     inner = outer * uniform(0.4, 0.7)
     places = (torch.arange(side) + 0.5) / side
-    x, y = (places - outer - (1 - 2 * outer) * uniform(0, 1) for _ in range(2))  # from the centre
+    x, y = (places - outer - (1 - 2 * outer) * uniform(0.0, 1.0) for _ in range(2))  # from the centre
     radius = (x.mT.square() + y.square()).sqrt()
     ring = ((inner <= radius) & (radius <= outer)).float()
     textures = [grating(count, side, waves, generator) for waves in ((5.0, 8.0), (2.0, 4.0))]

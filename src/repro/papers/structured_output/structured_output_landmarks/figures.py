@@ -39,7 +39,7 @@ def _shapes(record: Record) -> Figure:
             x, y = (found.astype(float).reshape(-1, 2) + 0.5).T
             axis.plot(x * width + place, y * height, color=color, marker=marker, markersize=1.6, linestyle="none")
         axis.set(xlim=(places[0], places[-1] + width), ylim=(height, 0), yticks=[], ylabel=TITLES[arm])
-        axis.set_xticks(places + width / 2, [f"{error:.3f}" for error in errors])
+        axis.set_xticks(places + width / 2, [f"{error:.3f}" for error in errors] if axis is axes[-1] else [""] * count)
         axis.grid(False)
         axis.set_frame_on(False)
         axis.tick_params(length=0)
