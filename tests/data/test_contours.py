@@ -39,7 +39,7 @@ def test_a_disc(x, y, radius):
 def test_a_square(left, top, side):
     (points,) = landmarks(square(left, top, side)[None], POINTS)
     places = (np.arange(POINTS) / POINTS * 4 * side + side / 2) % (4 * side)  # from the middle of the top
-    corners = np.array([[0, 0], [side, 0], [side, side], [0, side], [0, 0]]) + [left, top]
+    corners = np.array([[0, 0], [side, 0], [side, side], [0, side], [0, 0]]) + np.array([left, top])
     true = np.stack([np.interp(places, side * np.arange(5), corners[:, i]) for i in (0, 1)], 1)
     assert np.abs(points - true).max() < 0.5
     steps = spacing(points)

@@ -8,6 +8,7 @@ from repro.theory import error_auc, error_share, landmark_errors
 from repro.theory.landmark_errors import EYES
 
 SQUARE = torch.tensor([0.0, 0.0, 3.0, 0.0, 3.0, 4.0, 0.0, 4.0], dtype=torch.float64)  # its diagonal is 5
+RIGHT = np.array([1.0, 0.0])
 
 
 def test_distance_over_the_diagonal():
@@ -23,9 +24,9 @@ def test_distance_of_the_eyes_on_faces():
     generator = np.random.default_rng(0)
     face = generator.normal(size=(68, 2))
     face[EYES[0]], face[EYES[1]] = (0.0, 0.0), (0.0, 2.0)
-    found = landmark_errors((face + [1.0, 0.0]).reshape(-1), face.reshape(-1))
+    found = landmark_errors((face + RIGHT).reshape(-1), face.reshape(-1))
     assert float(found) == pytest.approx(0.5, abs=1e-14)
-    assert float(landmark_errors((face[:67] + [1.0, 0.0]).reshape(-1), face[:67].reshape(-1))) != pytest.approx(0.5)
+    assert float(landmark_errors((face[:67] + RIGHT).reshape(-1), face[:67].reshape(-1))) != pytest.approx(0.5)
 
 
 def test_the_area_has_its_three_values():

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from repro.data.pairs import Choice, Pairs
+from repro.data.pairs import Choice, Pairs, Part
 
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
@@ -19,34 +19,31 @@ def predicted(data: Pairs, known: Choice, errors: Errors) -> dict[str, Float[Ten
     """Predictions of the test outputs, float64; penalty and number of components are those of the least validation
     error. Components are of all outputs that are known, with an input or without."""
     x, y = data.train.inputs[known.pairs].double(), data.train.outputs[known.pairs].double()
-    seen = {name: getattr(data, name).inputs.double() - x.mean(0) for name in ("validation", "test")}
     true = data.validation.outputs.double()
     U, S, V = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-    projected = U.mT @ (y - y.mean(0))
-    mean = y.mean(0)
+    target = U.mT @ (y - y.mean(0))
 
-    def ridge(name: str, penalty: float) -> Tensor:
-        shrunk = (S / (S.square() + penalty))[:, None] * projected
-        return mean + seen[name] @ V.mT @ shrunk
+    def ridge(part: Part, penalty: float) -> Tensor:
+        shrunk = (S / (S.square() + penalty))[:, None] * target
+        return y.mean(0) + (part.inputs.double() - x.mean(0)) @ (V.mT @ shrunk)
 
-    def worst(prediction: Tensor) -> float:
-        return float(errors(prediction, true).mean())
-
-    best = min(PENALTIES, key=lambda penalty: worst(ridge("validation", penalty)))
     every = data.train.outputs[torch.cat([known.pairs, known.outputs])].double()
     axes = principal(every)
 
-    def within(name: str, penalty: float, count: int) -> Tensor:
-        kept = axes[:count]
-        return every.mean(0) + (ridge(name, penalty) - every.mean(0)) @ kept.mT @ kept
+    def within(prediction: Tensor, count: int) -> Tensor:
+        return every.mean(0) + (prediction - every.mean(0)) @ axes[:count].mT @ axes[:count]
 
-    counts = [count for count in COMPONENTS if count <= len(axes)]
-    pairs = [(penalty, count) for penalty in PENALTIES for count in counts]
-    chosen = min(pairs, key=lambda pair: worst(within("validation", *pair)))
+    def error(prediction: Tensor) -> float:
+        return float(errors(prediction, true).mean())
+
+    tried = {penalty: ridge(data.validation, penalty) for penalty in PENALTIES}
+    best = min(tried, key=lambda penalty: error(tried[penalty]))
+    both = [(penalty, count) for penalty in PENALTIES for count in COMPONENTS if count <= len(axes)]
+    penalty, count = min(both, key=lambda pair: error(within(tried[pair[0]], pair[1])))
     return {
-        "mean": mean.expand(len(seen["test"]), -1),
-        "ridge": ridge("test", best),
-        "components": within("test", *chosen),
+        "mean": y.mean(0).expand(len(data.test.outputs), -1),
+        "ridge": ridge(data.test, best),
+        "components": within(ridge(data.test, penalty), count),
     }
 
 
@@ -70,5 +67,5 @@ class Subspace:
     def distance(self, outputs: Float[Tensor, "*batch N m"]) -> Float[Tensor, "*batch"]:
         """The root mean square of what lies outside, over instances and dimensions."""
         centred = outputs.double() - self._mean
-        outside = centred - centred @ self.axes.mT @ self.axes
-        return outside.square().mean((-2, -1)).sqrt()
+        outside = centred.square().sum(-1) - (centred @ self.axes.mT).square().sum(-1)  # by Pythagoras
+        return (outside.mean(-1).clamp(min=0) / centred.shape[-1]).sqrt()

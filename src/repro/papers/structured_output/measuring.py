@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from repro.data.pairs import Pairs, load
+from repro.data.pairs import Choice, Pairs, load
 from repro.papers.structured_output import arms
 from repro.papers.structured_output.baselines import Errors, Subspace, predicted
 from repro.papers.structured_output.settings import Config, compared, sizes
@@ -55,14 +55,18 @@ def run(config: Config, progress: Progress, errors: Errors) -> Result:
     def networks(job: arms.Job) -> Tables:
         return measure.networks(job, arms.trained(job, config, data, choices, bar.advance))
 
+    def baselines(one: tuple[tuple[int, int], Choice]) -> Tables:
+        (n, seed), known = one
+        done = measure.baselines(n, seed, predicted(data, known, errors))
+        bar.advance()
+        return done
+
     count = threads.available(config.threads) if config.device == "cpu" else 1
     with torch_threads(1), ThreadPoolExecutor(count, initializer=_one_thread) as pool:
         with progress.phase("networks", steps) as bar:
             found = list(pool.map(networks, work))
         with progress.phase("baselines", len(choices)) as bar:
-            for (n, seed), known in choices.items():
-                found.append(measure.baselines(n, seed, predicted(data, known, errors)))
-                bar.advance()
+            found += pool.map(baselines, choices.items())
     return _result(found, data, measure)
 
 
@@ -123,8 +127,9 @@ class _Measure:
             values = (errors.mean(), error_share(errors), error_auc(errors), self.subspace.distance(one))
             for name, value in zip(columns, values, strict=True):
                 columns[name].append(torch.nan if bad else float(value))
-            cdf.append(torch.stack([error_share(errors, float(limit)) for limit in LIMITS]) * (torch.nan if bad else 1))
-        return Tables(cells.assign(**columns), curves, torch.stack(cdf).cpu(), kept)
+            below = (errors.cpu() <= LIMITS[:, None]).double().mean(1)
+            cdf.append(below * (torch.nan if bad else 1))
+        return Tables(cells.assign(**columns), curves, torch.stack(cdf), kept)
 
 
 def _result(found: Sequence[Tables], data: Pairs, measure: _Measure) -> Result:

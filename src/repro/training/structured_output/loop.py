@@ -158,7 +158,7 @@ def cost_of(networks: Networks, part: Part) -> Float[Tensor, " networks"]:
     """C_s of every network on `part`, float64."""
     total = torch.zeros(len(networks), dtype=torch.float64, device=part.inputs.device)
     for x, y in zip(part.inputs.split(CHUNK), part.outputs.split(CHUNK), strict=True):
-        total += (predictions(networks, x) - y).double().square().sum((1, 2))
+        total += (predictions(networks, x) - y).square_().sum((1, 2), dtype=torch.float64)
     return total / part.outputs.numel()
 
 
