@@ -17,7 +17,17 @@ class Config(PointConfig):
     options: Options
 
 
-CLAIMS = stated("structured_output_landmarks", {})
+FOUND = {
+    "both_no_worse_than_out": "From 676 pairs on the inputs' auto-encoder takes half a percent from what that of the "
+    "outputs gains: the mean lies below the margin, its interval does not. At 100 and 300 pairs both are best.",
+    "gain_shrinks": "400 steps are too few for 3600 pairs, and there +out is ahead because it trains faster. With four "
+    "times as many (seeds 10 to 14, validation error) its gain on all pairs falls from 3.1 to 1.3 %, on 100 pairs it "
+    "is 2.6 %.",
+    "inputs_alone_help": "The inputs' auto-encoder has learned what it can from 100 pictures: 1,750 others change the "
+    "error by less than seeds differ, and its cost is still 0.04 of the variance it could explain.",
+}
+
+CLAIMS = stated("structured_output_landmarks", FOUND)
 
 CAPTIONS = {
     "pairs": "Left: mean distance of points over the diagonal of their bounding box (the distance of the eyes, on "
