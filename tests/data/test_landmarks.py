@@ -110,7 +110,10 @@ def replaced(name, text):
         (replaced("one02.pts", "version: 1\n1 2\n"), r"one02.pts: no points between \{ and \}$"),
         (replaced("one02.pts", "n_points: 4\n{\n1 2\n3 4\n5 7\n}"), r"one02.pts: says n_points: 4 and holds 3$"),
         (replaced("one02.pts", "n_points: 3\n{\n1 2\n3 4\n5 7\n}"), r"one02.pts: 3 points; one00.pts has 68$"),
-        (replaced("one02.pts", "{\n1 2\n3 nan\n5 7\n}"), r"one02.pts: point 2 must be two numbers, x and y; got 3 nan$"),
+        (
+            replaced("one02.pts", "{\n1 2\n3 nan\n5 7\n}"),
+            r"one02.pts: point 2 must be two numbers, x and y; got 3 nan$",
+        ),
         (replaced("one03.csv", "x,y\n1,2,3\n"), r"one03.csv: point 1 must be two numbers, x and y; got 1 2 3$"),
         (replaced("one03.csv", "x,y\n"), r"one03.csv: needs three points or more"),
         (replaced("one02.png", "no picture"), r"one02.png: not an image that can be read"),

@@ -87,7 +87,10 @@ def test_networks_of_one_seed_begin_alike():
     [
         ({"hidden": [9]}, "at least 2"),
         ({"activations": ["tanh"] * 3}, r"model.activations: must be 4, one a layer .* got 3"),
-        ({"input_layers": 2, "output_layers": 2}, r"model.output_layers=2: with model.input_layers=2 must leave a layer"),
+        (
+            {"input_layers": 2, "output_layers": 2},
+            r"model.output_layers=2: with model.input_layers=2 must leave a layer",
+        ),
         ({"corruption": 1.0}, r"must lie in \[0, 1\)"),
         ({"activations": ["tanh", "tanh", "tanh", "softmax"]}, "sigmoid"),
     ],

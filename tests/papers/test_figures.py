@@ -24,6 +24,7 @@ ADAPTIVE = ("adaptive_penalties", "adaptive_regression", "adaptive_sparsificatio
 RUN = ("dropblock_objective", "any_dropout", "dropconnect", "global_minimum", "rank_collapse", "wide_networks")
 
 VARIATIONAL = ("structured_noise", "structured_posterior", "variational_regression", "variational_classification")
+STRUCTURED = ("structured_output_landmarks", "structured_output_digits")
 
 
 def listed(values) -> str:
@@ -79,6 +80,12 @@ def adaptive(name: str, count: int) -> list[str]:
             f"options.grid={values}", f"options.methods={listed(methods)}", "options.grid_methods=[plain,log_sum]",
         ],
     }[name]  # fmt: skip
+
+
+def structured(count: int) -> list[str]:
+    """The same of the sixth paper's, at so many numbers of pairs and seeds."""
+    pairs, seeds = listed(range(10, 10 + 15 * count, 15)), listed(range(count))
+    return [f"options.pairs={pairs}", f"seed={seeds}", "model.hidden=[6,5,4]", "training.steps=2", "training.checks=2"]
 
 
 def replicated(name: str, count: int) -> Record:
@@ -140,9 +147,11 @@ def figures_of(run_linear):
         else:
             if name in VARIATIONAL:
                 typed = variational(name, count)
+            elif name in STRUCTURED:
+                typed = structured(count)
             else:
                 typed = adaptive(name, count) if name in ADAPTIVE else grid(name, count)
-            run = run_linear(f"experiment={name}", *typed, small=name not in (*VARIATIONAL, *ADAPTIVE))
+            run = run_linear(f"experiment={name}", *typed, small=name not in (*VARIATIONAL, *ADAPTIVE, *STRUCTURED))
             record, shows = run.record, experiment(run.config)
         with plotting.style(look):
             return {figure: make() for figure, make in shows.figures(record).items()}
@@ -184,7 +193,7 @@ def _one_value(axes) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [*product([*RUN, *REPLICATED], COUNTS), *product([*VARIATIONAL, *ADAPTIVE], (COUNTS[0], COUNTS[-1]))],
+    [*product([*RUN, *REPLICATED], COUNTS), *product([*VARIATIONAL, *ADAPTIVE, *STRUCTURED], (COUNTS[0], COUNTS[-1]))],
 )
 def test_every_grid_has_its_figures(figures_of, name, count):
     for title, figure in figures_of(name, count).items():

@@ -16,7 +16,15 @@ NETWORK = {
 
 
 def test_the_ways():
-    assert list(ours("training")) == ["adaptive", "network", "none", "reweighting", "sweep", "variational"]
+    assert list(ours("training")) == [
+        "adaptive",
+        "network",
+        "none",
+        "reweighting",
+        "structured_output",
+        "sweep",
+        "variational",
+    ]
     assert (ours("training")["network"].ROUNDING, ours("training")["sweep"].ROUNDING) == (0.2, 0.01)
 
 

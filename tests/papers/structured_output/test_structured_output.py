@@ -137,7 +137,7 @@ def record_with(small):
             for seed in (0, 1, 2):
                 rows.append({"arm": arm, "extra": extra, "pairs": pairs, "seed": seed, "diverged": False,
                              "error": error * (1 + 0.001 * seed), "from_plain": from_plain,
-                             "subspace": 0.01 * (subspace if arm == "in+out" else 1)})  # fmt: skip
+                             "subspace": 0.01 * (subspace if arm == "in+out" else 1 + 0.01 * seed)})  # fmt: skip
 
         for arm, values in (HONEST | dict(errors)).items():
             for pairs, value in zip((100, 676, 3600), values, strict=True):
@@ -151,7 +151,7 @@ def record_with(small):
         for cell in cells[cells.arm.isin(["plain", "in+out"])].itertuples():
             for step in range(20, 401, 20):
                 done = (step - 1) / 400
-                near = step >= (reached if cell.arm == "in+out" else 320)
+                near = step >= (reached + 20 * cell.seed if cell.arm == "in+out" else 320)
                 curves.append({"cell": cell.cell, "step": step, "validation": 0.005 if near else 0.006,
                                "lambda_in": float(np.interp(done, [0.1, 0.5], [1, 0])) + shift,
                                "lambda_out": float(np.interp(done, [0.1, 0.7], [1, 0]))})  # fmt: skip
@@ -183,7 +183,7 @@ CONTROLLED = {
     "untied_is_plain": {"from_plain": 1e-9},
     "zero_is_plain": {"from_plain": 1e-9},
     "schedules": {"shift": 1e-4},
-    "trains_faster": {"reached": 380},
+    "trains_faster": {"reached": 340},
     "nearer_to_true_shapes": {"subspace": 1.1},
     "below_linear": {"errors": {"components": (0.111, 0.093, 0.098)}},
     "no_worse_than_pretraining": {"errors": {"pretrained": (0.112, 0.092, 0.096)}},
@@ -262,7 +262,9 @@ def test_baselines_are_ridge_regressions():
     candidates = []
     for penalty in baselines.PENALTIES:
         W = torch.linalg.solve(centred.mT @ centred + penalty * torch.eye(5), centred.mT @ (Y - Y.mean(0)))
-        prediction = {part: Y.mean(0) + (rows.double() - X.mean(0)) @ W for part, rows in (("v", x[60:90]), ("t", x[90:]))}
+        prediction = {
+            part: Y.mean(0) + (rows.double() - X.mean(0)) @ W for part, rows in (("v", x[60:90]), ("t", x[90:]))
+        }
         candidates.append((float(pixel_errors(prediction["v"], y[60:90].double()).mean()), prediction["t"]))
     torch.testing.assert_close(found["ridge"], min(candidates, key=lambda one: one[0])[1])
     ranks = torch.linalg.matrix_rank(found["components"] - y[:60].double().mean(0), atol=1e-6)

@@ -180,7 +180,10 @@ LEARNED = {"structured_posterior", "variational_regression", "variational_classi
 ADAPTED = {"adaptive_penalties", "adaptive_regression", "adaptive_sparsification"}  # or follows the weights
 
 
-@pytest.mark.parametrize("experiment", sorted({*EXPERIMENTS} - LEARNED - ADAPTED))
+WITHOUT = {"structured_output_landmarks", "structured_output_digits"}  # or there is none
+
+
+@pytest.mark.parametrize("experiment", sorted({*EXPERIMENTS} - LEARNED - ADAPTED - WITHOUT))
 def test_of_p_and_retain_the_one_that_is_typed_counts(experiment):
     one, other = "p", "retain"
     if as_it_is(experiment)["dropout"]["p"] is not None:

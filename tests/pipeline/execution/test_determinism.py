@@ -24,6 +24,7 @@ OTHER = {
     "adaptive_penalties": ["options.points=30", "options.masks=64"],
     "adaptive_regression": ["data.samples=20", "data.features=30", "training.steps=20", "seed=0"],
     "adaptive_sparsification": ["data.subset=100", "model.hidden=[8,8]", "training.batch_size=50", "training.epochs=1"],
+    **dict.fromkeys(("structured_output_landmarks", "structured_output_digits"), ["training.steps=2"]),
     "structured_noise": ["model.width=13", "options.monte_carlo_masks=64", "options.rotations=20"],
     "structured_posterior": ["options.restarts=1", "options.iterations=3", "data.samples=14"],
     "variational_regression": ["data.table=diabetes", "training.steps=2", "training.log_points=2", "seed=[0,1]"],

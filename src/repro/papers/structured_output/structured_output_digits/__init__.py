@@ -27,7 +27,7 @@ CAPTIONS = {
     "pairs": "Left: root mean square error of pixels, where white is 1, mean and 95 % interval over seeds. Middle: by "
     "how much less it is than the plain network's of the same seed. Right: what digits known by one half alone add, "
     "and what the controls add in their place.",
-    "distribution": "Share of test digits with at most this error, mean over seeds.",
+    "distribution": "Share of test digits with at most this error, mean over seeds; below, less the plain network's.",
     "training": "Error on the validation set along training, mean ± one standard deviation over seeds.",
     "weights": "Importance weights at the checks, on their schedules.",
     "completed": "Digits that +in+out completes best, as the median, and worst: above the line what is given, below it "
