@@ -44,8 +44,8 @@ def faces(tmp_path):
 
 def settings(root, **changes):
     return Settings(
-        **{"kind": "landmarks", "root": root and str(root), "side": 20, "margin": 0.1, "background": "white", "held_out": 0.25,
-           "validation": 0.2, "seed": 0} | changes
+        **{"kind": "landmarks", "root": root and str(root), "side": 20, "margin": 0.1, "background": "white",
+           "held_out": 0.25, "validation": 0.2, "seed": 0} | changes
     )  # fmt: skip
 
 

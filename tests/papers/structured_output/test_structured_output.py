@@ -1,5 +1,7 @@
 """The sixth paper's experiments: a run of seconds, claims on made-up records with their controls, what is refused."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -300,7 +302,7 @@ def test_the_authors_protocol_is_the_gpu_scale():
     assert (model.hidden, model.activations) == ((1025, 512, 64), ("sigmoid", "sigmoid", "tanh", "tanh"))
     assert model.corruption == 0.2
     sizes_of = (config.data.side**2, *model.hidden, 136)
-    assert sum((a + 1) * b for a, b in zip(sizes_of, sizes_of[1:], strict=False)) == 3_130_509
+    assert sum((a + 1) * b for a, b in pairwise(sizes_of)) == 3_130_509
     assert len(config.seed) >= 5
 
 

@@ -87,7 +87,7 @@ def _alone(axis: Axes, cells: pd.DataFrame, pairs: int) -> None:
         "noise for inputs": ("in", "noise"),
         "both": ("in+out", "in+out"),
     }
-    by = cells.set_index(["arm", "extra", "seed"]).error
+    by = cells.set_index(["arm", "extra", "seed"]).error.sort_index()
     arms = by.index.droplevel("seed").unique()
     plain = by.loc["plain", False] if ("plain", False) in arms else None
     drawn = [name for name, (base, arm) in shown.items() if {(base, False), (arm, True)} <= set(arms)]

@@ -23,8 +23,8 @@ FOUND = {
     "gain_shrinks": "400 steps are too few for 3600 pairs: there +out is ahead because it trains faster. With four "
     "times as many (seeds 10 to 14, validation error) its gain on all pairs falls from 3.1 to 1.3 %, and on 100 pairs "
     "it is 2.6 %.",
-    "inputs_alone_help": "On 100 pairs 1,750 more pictures change the error of +in by less than seeds differ; with four "
-    "times as many steps (seeds 10 to 14, validation error) they raise it by 0.7 %. Outputs alone do help.",
+    "inputs_alone_help": "On 100 pairs 1,750 more pictures change the error of +in by less than seeds differ; with "
+    "four times as many steps (seeds 10 to 14, validation error) they raise it by 0.7 %. Outputs alone do help.",
 }
 
 CLAIMS = stated("structured_output_landmarks", FOUND)
