@@ -12,7 +12,7 @@ from repro.pipeline.system.errors import UserError
 POINTS = (".pts", ".csv")
 
 
-class Annotated(NamedTuple):
+class Marked(NamedTuple):
     """A picture, the file of its points, and whether it is tested on."""
 
     picture: Path
@@ -25,7 +25,7 @@ def used(settings: Settings) -> list[Path]:
     return [path for one in find(Path(settings.root or "")) for path in (one.picture, one.points)]
 
 
-def find(root: Path) -> list[Annotated]:
+def find(root: Path) -> list[Marked]:
     """Every picture below `root` with its points, in order.
 
     Raises:
@@ -52,7 +52,7 @@ def find(root: Path) -> list[Annotated]:
     if len(named) < len(pictures):
         twice = next(one for one, other in pairwise(pictures) if one.with_suffix("") == other.with_suffix(""))
         raise UserError(f"{root / twice}: two pictures of that name, and one file of points")
-    return [Annotated(root / path, root / of[path.with_suffix("")][0], _tested(path)) for path in pictures]
+    return [Marked(root / path, root / of[path.with_suffix("")][0], _tested(path)) for path in pictures]
 
 
 def _tested(path: Path) -> bool:

@@ -32,7 +32,7 @@ def _completed(record: Record) -> Figure:
     lower = -(-rows["truth"].shape[1] // width)  # rows of an output as wide as its input
     tall, wide = (height + lower) * 1.06, width * 1.06
     figure, (axis,) = plotting.panels(1, height=1.6)
-    figure.set_size_inches(plotting.PAGE, plotting.PAGE * tall * len(rows) / (wide * count) + 0.6)
+    figure.set_size_inches(plotting.PAGE, 0.92 * plotting.PAGE * tall * len(rows) / (wide * count) + 0.4)
     for row, outputs in enumerate(rows.values()):
         for column in range(count):
             below = outputs[column].astype(float).reshape(lower, width)
