@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from repro.data.settings import ImageSettings, LinearSettings
+from repro.data.settings import ImageSettings, LinearSettings, PictureSettings, PointSettings
 from repro.pipeline.settings import ours
 
 IMAGES = {
@@ -31,6 +31,8 @@ def test_the_sources():
     assert {kind for kind in kinds if issubclass(kinds[kind], ImageSettings)} == {
         "mnist5k", "mnist", "fashion_mnist", "cifar10", "cifar100", "parquet", "image_folder", "image_arrays",
     }  # fmt: skip
+    assert {kind for kind in kinds if issubclass(kinds[kind], PointSettings)} == {"digit_contours", "landmarks"}
+    assert {kind for kind in kinds if issubclass(kinds[kind], PictureSettings)} == {"half_digits", "rings"}
 
 
 def test_a_rank_above_the_size_is_refused():

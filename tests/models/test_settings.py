@@ -9,7 +9,7 @@ from repro.pipeline.settings import ours
 def test_the_models():
     assert list(ours("models")) == [
         "convnet", "deep_linear", "lenet5", "linear", "mlp", "perceptron", "resnet110", "resnet18", "resnet20",
-        "resnet50", "resnet56", "resnet8",
+        "resnet50", "resnet56", "resnet8", "structured_output",
     ]  # fmt: skip
 
 

@@ -25,6 +25,8 @@ RUN = ("dropblock_objective", "any_dropout", "dropconnect", "global_minimum", "r
 
 VARIATIONAL = ("structured_noise", "structured_posterior", "variational_regression", "variational_classification")
 PRUNED = ("incremental_pruning", "incremental_schedule")
+STRUCTURED = ("structured_output_landmarks", "structured_output_digits")
+OTHERS = (*VARIATIONAL, *ADAPTIVE, *PRUNED, *STRUCTURED)  # whose grids are their own
 
 
 def listed(values) -> str:
@@ -98,6 +100,12 @@ def pruned(name: str, count: int) -> list[str]:
     }[name]  # fmt: skip
 
 
+def structured(count: int) -> list[str]:
+    """The same of the sixth paper's, at so many numbers of pairs and seeds."""
+    pairs, seeds = listed(range(10, 10 + 15 * count, 15)), listed(range(count))
+    return [f"options.pairs={pairs}", f"seed={seeds}", "model.hidden=[6,5,4]", "training.steps=2", "training.checks=2"]
+
+
 def replicated(name: str, count: int) -> Record:
     """Our own record of an experiment with the networks of one cell standing for those of a larger grid."""
     record = Run(
@@ -157,9 +165,11 @@ def figures_of(run_linear):
         else:
             if name in VARIATIONAL:
                 typed = variational(name, count)
+            elif name in STRUCTURED:
+                typed = structured(count)
             else:
                 typed = (adaptive if name in ADAPTIVE else pruned if name in PRUNED else grid)(name, count)
-            run = run_linear(f"experiment={name}", *typed, small=name not in (*VARIATIONAL, *ADAPTIVE, *PRUNED))
+            run = run_linear(f"experiment={name}", *typed, small=name not in OTHERS)
             record, shows = run.record, experiment(run.config)
         with plotting.style(look):
             return {figure: make() for figure, make in shows.figures(record).items()}
@@ -201,7 +211,7 @@ def _one_value(axes) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [*product([*RUN, *REPLICATED], COUNTS), *product([*VARIATIONAL, *ADAPTIVE, *PRUNED], (COUNTS[0], COUNTS[-1]))],
+    [*product([*RUN, *REPLICATED], COUNTS), *product(OTHERS, (COUNTS[0], COUNTS[-1]))],
 )
 def test_every_grid_has_its_figures(figures_of, name, count):
     for title, figure in figures_of(name, count).items():

@@ -16,7 +16,8 @@ NETWORK = {
 
 
 def test_the_ways():
-    assert list(ours("training")) == ["adaptive", "network", "none", "pruning", "reweighting", "sweep", "variational"]
+    kinds = ["adaptive", "network", "none", "pruning", "reweighting", "structured_output", "sweep", "variational"]
+    assert list(ours("training")) == kinds
     assert (ours("training")["network"].ROUNDING, ours("training")["sweep"].ROUNDING) == (0.2, 0.01)
 
 

@@ -40,3 +40,20 @@ class ImageSettings(Data):
         if self.image_size is not None and not self.resizes:
             raise ValueError(f"data.image_size={self.image_size}: only data=image_folder resizes its images")
         return self
+
+
+class PairSettings(Data):
+    """Inputs in [0, 1] and outputs that have a structure. `held_out`: the part of the instances to test on;
+    `validation`: the part of the others that only chooses the epoch and the baselines' settings; `seed`: of both."""
+
+    held_out: Probability
+    validation: Probability
+    seed: Seed
+
+
+class PointSettings(PairSettings):
+    """The outputs are points of a picture."""
+
+
+class PictureSettings(PairSettings):
+    """The outputs are a picture."""

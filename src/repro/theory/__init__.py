@@ -14,6 +14,8 @@ from repro.theory.deep_linear import (
     rank_one_minimizer,
     regularizer_bound,
 )
+from repro.theory.importance import importance
+from repro.theory.landmark_errors import error_auc, error_share, landmark_errors
 from repro.theory.minimizer import (
     GlobalMinimum,
     global_minimizer,
@@ -57,15 +59,19 @@ __all__ = [
     "dropconnect_objective",
     "effective_rank",
     "equal_blocks",
+    "error_auc",
+    "error_share",
     "expected_objective",
     "gentleness",
     "global_minimizer",
+    "importance",
     "induced_penalty",
     "k_support_norm",
     "kl_empirical_bayes",
     "kl_hierarchical",
     "kl_log_uniform",
     "kl_normal",
+    "landmark_errors",
     "minimum_value",
     "noise_gram",
     "optimal_rates",

@@ -178,10 +178,11 @@ LEARNED = {"structured_posterior", "variational_regression", "variational_classi
 
 
 ADAPTED = {"adaptive_penalties", "adaptive_regression", "adaptive_sparsification"}  # or follows the weights
-PRUNED = {"incremental_pruning", "incremental_schedule"}  # or there is none
+# Or there is none.
+WITHOUT = {"incremental_pruning", "incremental_schedule", "structured_output_landmarks", "structured_output_digits"}
 
 
-@pytest.mark.parametrize("experiment", sorted({*EXPERIMENTS} - LEARNED - ADAPTED - PRUNED))
+@pytest.mark.parametrize("experiment", sorted({*EXPERIMENTS} - LEARNED - ADAPTED - WITHOUT))
 def test_of_p_and_retain_the_one_that_is_typed_counts(experiment):
     one, other = "p", "retain"
     if as_it_is(experiment)["dropout"]["p"] is not None:

@@ -35,6 +35,8 @@ OTHER = {
         "training.pruning=2",
     ],
     "incremental_schedule": ["options.groups=10", "options.updates=60", "options.changed=2", "seed=[0,1]"],
+    "structured_output_landmarks": ["training.steps=2"],
+    "structured_output_digits": ["training.steps=2"],
     "structured_noise": ["model.width=13", "options.monte_carlo_masks=64", "options.rotations=20"],
     "structured_posterior": ["options.restarts=1", "options.iterations=3", "data.samples=14"],
     "variational_regression": ["data.table=diabetes", "training.steps=2", "training.log_points=2", "seed=[0,1]"],

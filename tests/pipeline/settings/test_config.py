@@ -101,10 +101,12 @@ OF_ONE_EXPERIMENT = {
     "deep_linear": "deep_linear_regularizer",
     **dict.fromkeys(("mlp", "tables", "variational"), "variational_regression"),
     "none": "structured_noise",
+    **dict.fromkeys(("structured_output", "digit_contours"), "structured_output_landmarks"),
+    **dict.fromkeys(("half_digits", "rings"), "structured_output_digits"),
 }
 
 
-NEEDS_FILES = ("arrays", "image_arrays")
+NEEDS_FILES = ("arrays", "image_arrays", "landmarks")
 
 
 @pytest.mark.parametrize("path", sorted(conf.CONF.glob("*/[!_]*.yaml")), ids=lambda path: path.stem)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,10 +13,18 @@ from repro.pipeline.system.errors import UserError
 
 def load(settings: Settings) -> tuple[Float[Tensor, "b N"], Float[Tensor, "a N"]]:
     """X the upper and Y the lower half of the training digits, 392 pixels each, both centred."""
-    images = mnist5k().images if settings.source == "mnist5k" else mnist(settings.root)
-    pixels = images.flatten(1).double().T
+    pixels = digits(settings.source, settings.root).flatten(1).double().T
     pixels -= pixels.mean(1, keepdim=True)
     return pixels[:392], pixels[392:]
+
+
+def digits(source: Literal["mnist5k", "mnist"], root: str | None) -> UInt8[Tensor, "N 28 28"]:
+    """The digits that a dependency carries, or MNIST's training images.
+
+    Raises:
+        UserError: MNIST is not there, or damaged.
+    """
+    return mnist5k().images[:, 0] if source == "mnist5k" else mnist(root)
 
 
 def mnist(root: str | None) -> UInt8[Tensor, "N 28 28"]:
