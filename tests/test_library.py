@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-MODULES = {"hydra-core": "hydra", "lightning-fabric": "lightning_fabric"}  # where the package has another name
+# where the package has another name
+MODULES = {"hydra-core": "hydra", "lightning-fabric": "lightning_fabric", "torch-pruning": "torch_pruning"}
 MISSING = sorted({MODULES.get(name, name) for line in EXTRAS["run"] for name in [line.partition(">")[0]]})
 
 ALL = """

@@ -44,6 +44,7 @@ class IncReg(Method):
         check_probability("u", u)
         self.step, self.ceiling, self.u = step, ceiling, u
         self.mean_ranks, self.recovery = mean_ranks, recovery
+        self._known: tuple[int, Tensor] | None = None
         self.ranks = torch.zeros(groups, dtype=torch.float64)
         """Of the last update where `mean_ranks` is off, else their sum over all updates."""
 
@@ -53,12 +54,17 @@ class IncReg(Method):
             self.ranks.zero_()
         self.ranks[lowest] += torch.arange(len(lowest), dtype=torch.float64)
         order = self._by_rank(lowest)
-        gains = increment(torch.arange(len(order)), self.target - self.removed, self.step, self.u)
-        if not self.recovery:
-            gains.clamp_min_(0)
-        self.penalties[order] = (self.penalties[order] + gains).clamp_min_(0)
+        left = self.target - self.removed
+        self.penalties[order] = (self.penalties[order] + self._gains(len(order), left)).clamp_min_(0)
         gone = order[reaches(self.penalties[order], self.ceiling)]
-        self._remove(gone[: self.target - self.removed])
+        self._remove(gone[:left])
+
+    def _gains(self, groups: int, left: int) -> Tensor:
+        """Δλ by rank: the same from one removal to the next."""
+        if self._known is None or self._known[0] != left:
+            gains = increment(torch.arange(groups), left, self.step, self.u)
+            self._known = left, gains if self.recovery else gains.clamp_min(0)
+        return self._known[1]
 
     def order(self, scores: Float[Tensor, " groups"]) -> Int[Tensor, " alive"]:
         """By mean rank; equal ones by score."""
