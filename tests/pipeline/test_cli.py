@@ -42,7 +42,7 @@ MISTAKES = {
     # what is typed after experiment=tiny: what the line must say
     "dropout.blok_size=4": "unknown key dropout.blok_size; did you mean dropout.block_size?",
     "block_size=4": "unknown key block_size; did you mean dropout.block_size?",
-    "data.source=mnist": "data.source=mnist: unknown key data.source, one of data=digit_halves\n",
+    "data.source=mnist": "unknown key data.source, one of data=digit_contours, digit_halves, half_digits\n",
     "model.depth=3": "unknown key model.depth, one of model=deep_linear\n",
     "zzz=4": "unknown key zzz; --help lists all keys",
     "+dropout.extra=4": "dropout.extra: unknown key",

@@ -20,6 +20,7 @@ GROUPS = {
 }
 FILES = {"image_folder": {"root": ""}, "parquet": {"root": ""}, "image_arrays": {"root": "images.npz"}}
 FILES["arrays"] = {"X": "X.npy", "Y": "X.npy"}
+FILES["landmarks"] = {"root": "ant"}
 SMALL = ("scale=smoke", "device=cpu")
 # Others are the same experiment with other values.
 EXPERIMENTS = [
@@ -66,6 +67,7 @@ def test_every_option_takes_effect_or_is_refused_by_the_names_of_those_that_do(e
         for name in ("ant", "bee"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "0.png").write_bytes(b"")
+            (tmp_path / name / "0.pts").write_bytes(b"")
         pd.DataFrame({"image": [b""], "label": [0]}).to_parquet(tmp_path / "train.parquet")
     for option in GROUPS[group]:
         try:

@@ -47,7 +47,7 @@ def pairs(record: Record, label: str) -> Figure:
     main = most_data(cells)
     for arm, (color, marker) in LOOKS.items():
         rows = main[main.arm == arm]
-        _marks(left, intervals(rows.groupby("pairs").error), color, marker, numbers, 0)
+        _marks(left, intervals(rows.groupby("pairs").error), color, marker, numbers, 0.0)
     plain = cells[cells.arm == "plain"].set_index(["pairs", "seed"]).error
     paired = cells.join(plain.rename("plain"), on=["pairs", "seed"])
     paired["gain"] = 100 * (1 - paired.error / paired.plain)
@@ -57,7 +57,7 @@ def pairs(record: Record, label: str) -> Figure:
         _marks(middle, intervals(rows.groupby("pairs").gain), *LOOKS[arm], numbers, place - (len(arms) - 1) / 2)
     middle.axhline(0, color="0.4", linewidth=0.8)
     for axis in (left, middle):
-        axis.set(xscale="log", xlabel="pairs")
+        axis.set(xscale="log" if len(numbers) > 1 else "linear", xlabel="pairs")
         plotting.mark(axis.xaxis, numbers)
     left.set_ylabel(label)
     middle.set_ylabel("gain over plain, %")
