@@ -185,7 +185,7 @@ class _Work:
         original, before = baseline.result()
         network, floor = deepcopy(original), self.config.options.floor
         if cell.mode == "floor" and floor is not None:
-            validation = accuracy(original, self.data, self.data.validation)
+            validation = accuracy(network, self.data, self.data.validation)
             pruning, rounds = to_floor(
                 network, self.names, self.data, self.config.training, cell.seed, floor=validation - floor.margin,
                 updates=floor.updates, rounds=floor.rounds, folder=self.run.checkpoints, code=self.code,
@@ -222,9 +222,10 @@ class _Work:
             unknown = dict.fromkeys(("accuracy", "validation", "speed_up", "cut_difference"), nan)
             return row | unknown, curve, [(count, nan) for count in left]
         example = data.inputs(data.images.test.images[:COMPARED])
-        with self.cutting:  # the dependency graph hooks into modules
+        with self.cutting:  # hooks count and trace, in modules that threads share
             smaller = cut(network, example[:FEW], **{f"{self.config.training.groups}s": alive}) if alive else network
-        macs = [conv_macs(some, cast(tuple[int, int, int], tuple(example.shape[1:]))) for some in (original, smaller)]
+            shape = cast(tuple[int, int, int], tuple(example.shape[1:]))
+            macs = [conv_macs(some, shape) for some in (original, smaller)]
         row |= {
             "accuracy": accuracy(network, data, data.images.test),
             "validation": accuracy(network, data, data.validation),
