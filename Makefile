@@ -65,7 +65,7 @@ lint: $(STAMP) ## check style, formatting, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(STAMP) ## run the benchmarks (eleven minutes), draw results/bench/*.{pdf,png}
+bench: $(STAMP) ## run the benchmarks (fourteen minutes), draw results/bench/*.{pdf,png}
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/support/plot.py
 

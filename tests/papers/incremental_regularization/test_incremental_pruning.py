@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from repro.papers.incremental_regularization.incremental_pruning import TITLES, figures
+from repro.papers.incremental_regularization.incremental_pruning import figures
 from repro.papers.incremental_regularization.incremental_pruning import run as running
+from repro.papers.incremental_regularization.incremental_pruning.claims import TITLES
 from repro.pipeline import settings
 from repro.pipeline.execution.making import compute
 from repro.pipeline.experiment import Experiment

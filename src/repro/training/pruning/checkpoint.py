@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
 DIGEST = hashlib.sha256().digest_size
-State = Mapping[str, Any]  # tensors, numbers, and mappings and lists of them, by name
+State = Mapping[str, object]  # tensors, numbers, and mappings and lists of them, by name
 
 
 def save(path: Path | None, code: str, state: State) -> None:
@@ -40,4 +40,4 @@ def load(path: Path | None, code: str) -> State | None:
         print(f"warning: damaged checkpoint {path} is ignored", file=sys.stderr, flush=True)
         return None
     found = torch.load(io.BytesIO(content[:-DIGEST]), map_location="cpu", weights_only=True)
-    return found["state"] if found["code"] == code else None
+    return cast(State, found["state"]) if found["code"] == code else None

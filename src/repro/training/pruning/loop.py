@@ -7,7 +7,7 @@ what it holds is weights, momentum, λ, ranks, masks and what was measured so fa
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -82,16 +82,17 @@ class Pruning:
         alive = [method.alive for method in self.methods.values()]
         return float(torch.cat(alive).double().mean()) if alive else 1.0
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> checkpoint.State:
         methods = {name: method.state_dict() for name, method in self.methods.items()}
         found = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "methods": methods}
         return found | {name: getattr(self, name) for name in self.PLAIN}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load(self, state: checkpoint.State) -> None:
+        self.network.load_state_dict(cast(dict[str, Tensor], state["network"]))
+        self.optimizer.load_state_dict(cast(dict[str, object], state["optimizer"]))
+        methods = cast(Mapping[str, dict[str, Tensor | int]], state["methods"])
         for name, method in self.methods.items():
-            method.load_state_dict(state["methods"][name])
+            method.load_state_dict(methods[name])
         for name in self.PLAIN:
             setattr(self, name, state[name])
 

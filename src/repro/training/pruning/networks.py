@@ -20,7 +20,7 @@ CHUNK = 500  # images that are evaluated at a time
 
 @runtime_checkable
 class Network(Protocol):
-    """Any network that has a linear `head` on its `features`."""
+    """A network that has a linear `head` on its `features`."""
 
     head: nn.Linear
 

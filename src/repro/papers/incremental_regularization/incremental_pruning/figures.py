@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from repro.papers.incremental_regularization.incremental_pruning import TITLES, pruned, reference, removals
+from repro.papers.incremental_regularization.incremental_pruning.claims import TITLES, pruned, reference, removals
 from repro.pipeline import plotting
 from repro.pipeline.plotting import COLORS, DASHED, MEASURED
 from repro.pipeline.store import Record
