@@ -84,7 +84,9 @@ def run(config: Config, progress: Progress) -> Result:
     sizes = check(config, whole, names)
     cells, steps = cells_of(config), training.epochs * (len(data.train) // training.batch_size)
     kept = Run(config)
-    work = _Work(config, data, names, kept, steps)
+    shape = cast(tuple[int, int, int], tuple(images.train.images.shape[1:]))
+    macs = conv_macs(whole, shape)  # before threads copy it: its hooks would be copied too
+    work = _Work(config, data, names, kept, steps, shape, macs)
     lengths = {"ratio": training.updates, "floor": options.floor.updates * options.floor.rounds if options.floor else 0}
     total = len(config.seed) * steps + sum(lengths[cell.mode] for cell in cells)
     count = threads.available(config.threads) if config.device == "cpu" else 1
@@ -104,8 +106,6 @@ def run(config: Config, progress: Progress) -> Result:
             work.stopped.set()
             pool.shutdown(cancel_futures=True)
             raise
-    shape = cast(tuple[int, int, int], tuple(images.train.images.shape[1:]))
-    macs = conv_macs(whole, shape)
     curves = pd.concat([curve.assign(cell=number) for number, (_, curve, _) in enumerate(found)], ignore_index=True)
     table = pd.DataFrame([{**vars(cell), **row} for cell, (row, _, _) in zip(cells, found, strict=True)])
     table = table.rename_axis("cell").reset_index()
@@ -114,7 +114,7 @@ def run(config: Config, progress: Progress) -> Result:
         "student": np.where(counts > 1, t.ppf(0.975, np.maximum(counts - 1, 1)), nan),  # by how many seeds there are
         "layers": np.array([name.removeprefix("network.") for name in names]),
         "groups": np.array([*sizes.values()]),
-        "macs": np.array([macs[name] for name in names]),
+        "macs": np.array([work.macs[name] for name in names]),
         "left": np.stack([[left for left, _ in layers] for _, _, layers in found]),
         "macs_left": np.stack([[part for _, part in layers] for _, _, layers in found]),
     }
@@ -160,6 +160,8 @@ class _Work:
     names: Names
     run: Run
     steps: int
+    shape: tuple[int, int, int]
+    macs: Mapping[str, int]
 
     def __post_init__(self) -> None:
         self.stopped, self.cutting = threading.Event(), threading.Lock()
@@ -192,9 +194,9 @@ class _Work:
                 advance=self.advance,
             )  # fmt: skip
             row = _of_floor(rounds, validation - floor.margin)
-            return self._measured(pruning, original, before, row, _curve(rounds))
+            return self._measured(pruning, before, row, _curve(rounds))
         pruning = self._at_ratio(cell, network)
-        return self._measured(pruning, original, before, _of_ratio(pruning), pd.DataFrame(pruning.rows))
+        return self._measured(pruning, before, _of_ratio(pruning), pd.DataFrame(pruning.rows))
 
     def _at_ratio(self, cell: Cell, network: Classifier) -> Pruning:
         training = self.config.training
@@ -211,7 +213,7 @@ class _Work:
         return pruning
 
     def _measured(
-        self, pruning: Pruning, original: Classifier, before: float, measured: Mapping[str, object], curve: pd.DataFrame
+        self, pruning: Pruning, before: float, measured: Mapping[str, object], curve: pd.DataFrame
     ) -> Measured:
         data, network = self.data, pruning.network
         broken = not all(parameter.isfinite().all() for parameter in network.parameters())
@@ -222,17 +224,16 @@ class _Work:
             unknown = dict.fromkeys(("accuracy", "validation", "speed_up", "cut_difference"), nan)
             return row | unknown, curve, [(count, nan) for count in left]
         example = data.inputs(data.images.test.images[:COMPARED])
-        with self.cutting:  # hooks count and trace, in modules that threads share
+        with self.cutting:  # the dependency graph is not made for several threads
             smaller = cut(network, example[:FEW], **{f"{self.config.training.groups}s": alive}) if alive else network
-            shape = cast(tuple[int, int, int], tuple(example.shape[1:]))
-            macs = [conv_macs(some, shape) for some in (original, smaller)]
+            macs = conv_macs(smaller, self.shape)
         row |= {
             "accuracy": accuracy(network, data, data.images.test),
             "validation": accuracy(network, data, data.validation),
-            "speed_up": speed_up(*macs),
+            "speed_up": speed_up(self.macs, macs),
             "cut_difference": _difference(network, smaller, example),
         }
-        return row, curve, [(count, float(macs[1][name])) for name, count in zip(pruning.layers, left, strict=True)]
+        return row, curve, [(count, float(macs[name])) for name, count in zip(pruning.layers, left, strict=True)]
 
 
 def _of_ratio(pruning: Pruning) -> Mapping[str, object]:
