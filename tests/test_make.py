@@ -88,6 +88,6 @@ def test_a_setup_that_was_cut_short_is_begun_anew(checkout):
 def test_one_paper_or_experiment_alone(checkout, target, script):
     assert setup(checkout)
     for given, override in {"PAPER=a,b": "paper=a,b", "EXPERIMENT=c": "experiment=c"}.items():
-        command = ["make", "-n", target, given, "SCALE=smoke", "ARGS=seed=[0,1]"]
+        command = ["make", "--no-print-directory", "-n", target, given, "SCALE=smoke", "ARGS=seed=[0,1]"]
         shown = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout
         assert shown.split(f"scripts/{script}.py")[1].split() == [override, "scale=smoke", "seed=[0,1]"]

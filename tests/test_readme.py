@@ -36,13 +36,18 @@ def test_it_can_be_read_in_ten_minutes():
     assert len(README.splitlines()) <= 150
 
 
+@pytest.fixture(scope="module")
+def ledger():
+    """Of all reference records: what is measured twice counts once."""
+    at = ["scale=cpu", "device=cpu", f"results={ROOT}/results/reference/cpu"]
+    return verdicts.ledger([Run(load([f"experiment={name}", *at])) for name in files.experiments()])
+
+
 @pytest.mark.parametrize("folder", files.folders())
-def test_every_paper_stands_there_with_its_tally(folder):
+def test_every_paper_stands_there_with_its_tally(folder, ledger):
     names = files.folders()[folder]
-    at = ["scale=cpu", "device=cpu", "results=results/reference/cpu"]
-    runs = [Run(load([f"experiment={name}", *at])) for name in files.experiments()]
-    counts = verdicts.tally([v for v in verdicts.ledger(runs) if v.experiment in names])
-    paper = next(experiment(run.config).paper for run in runs if run.config.name == names[0])
+    counts = verdicts.tally([v for v in ledger if v.experiment in names])
+    paper = experiment(load([f"experiment={names[0]}", "scale=cpu", "device=cpu"])).paper
     row = next(line for line in README.splitlines() if f"src/repro/papers/{folder}/README.md" in line)
     assert {paper.title, paper.reference, paper.finding} <= set(
         re.split(r"<br>|\[\*|\*\]", row.replace("<br><br>", "<br>"))

@@ -137,6 +137,7 @@ COMPILED = """
 import torch
 from repro.dropout import *
 from torch import nn
+torch.manual_seed(0)  # the shares below are of few units
 layers = [
     (FeatureDropout(OverlappingDropBlock(8, 3, 0.5)), 8),
     (FeatureDropout(CorrelatedGaussian(8, 0.5, 0.4), "batch"), 8),
