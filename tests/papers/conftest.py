@@ -13,6 +13,7 @@ from repro.pipeline.experiment import Experiment
 from repro.pipeline.settings import Config
 from repro.pipeline.settings.config import module_of
 from repro.pipeline.store import Record, Result
+from repro.pipeline.system.errors import UserError
 from repro.pipeline.system.progress import Progress
 
 SMALL = [
@@ -39,6 +40,19 @@ class Run:
     @property
     def curves(self) -> pd.DataFrame:
         return self.record.table("curves")
+
+
+@pytest.fixture
+def told() -> Callable[..., str]:
+    """What the one line says that refuses a command."""
+
+    def refused(*overrides: str) -> str:
+        with pytest.raises(UserError) as caught:
+            settings.load([*overrides])
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return refused
 
 
 @pytest.fixture(scope="session")

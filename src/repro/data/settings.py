@@ -42,6 +42,18 @@ class ImageSettings(Data):
         return self
 
 
+class Digits(Data):
+    """MNIST's digits: those that a dependency carries, or all, from torchvision's layout in `root`."""
+
+    source: Literal["mnist5k", "mnist"]
+    root: str | None
+
+    @property
+    def content(self) -> dict[str, str]:
+        """The same digits wherever they lie."""
+        return {"root": self.source} if self.source == "mnist" else {}
+
+
 class PairSettings(Data):
     """Inputs in [0, 1] and outputs that have a structure. `held_out`: the part of the instances to test on;
     `validation`: the part of the others that only chooses the epoch and the baselines' settings; `seed`: of both."""

@@ -14,7 +14,8 @@ from repro.models.lenet5.build import LeNet5
 from repro.models.resnet import Settings as ResNetSettings
 from repro.models.resnet.build import ResNet
 from repro.pruning import cut
-from repro.training.pruning import Settings, checkpoint, floor
+from repro.training import checkpoint
+from repro.training.pruning import Settings, floor
 from repro.training.pruning.kinds import method_of
 from repro.training.pruning.loop import Stage, begin, fit
 from repro.training.pruning.networks import Classifier, Data, Layer, accuracy, pruned_layers

@@ -4,27 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from repro.data.settings import PointSettings
+from repro.data.settings import Digits, PointSettings
 from repro.pipeline.settings import Count
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Settings(PointSettings):
+class Settings(Digits, PointSettings):
     """`points` equally spaced on the contour of the clean digit. Its picture is warped by `warp` pixels (standard
     deviation), a rectangle of at most `occlusion` pixels a side is blackened, `noise` added, and all is scaled to
     `side` × `side`."""
 
     kind: Literal["digit_contours"]
-    source: Literal["mnist5k", "mnist"]
-    root: str | None
     points: Annotated[int, Field(ge=3)]
     side: Count
     warp: Amount
     occlusion: Annotated[int, Field(ge=0, le=28)]
     noise: Amount
-
-    @property
-    def content(self) -> dict[str, str]:
-        """The same digits wherever they lie."""
-        return {"root": self.source} if self.source == "mnist" else {}

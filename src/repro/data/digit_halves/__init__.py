@@ -2,17 +2,10 @@
 
 from typing import Literal
 
-from repro.data.settings import LinearSettings
+from repro.data.settings import Digits, LinearSettings
 
 
-class Settings(LinearSettings):
+class Settings(Digits, LinearSettings):
     """The upper half of a digit (392 pixels) as X, the lower half as Y, both centred."""
 
     kind: Literal["digit_halves"]
-    source: Literal["mnist5k", "mnist"]
-    root: str | None
-
-    @property
-    def content(self) -> dict[str, str]:
-        """The same digits wherever they lie."""
-        return {"root": self.source} if self.source == "mnist" else {}

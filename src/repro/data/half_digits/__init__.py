@@ -2,17 +2,10 @@
 
 from typing import Literal
 
-from repro.data.settings import PictureSettings
+from repro.data.settings import Digits, PictureSettings
 
 
-class Settings(PictureSettings):
+class Settings(Digits, PictureSettings):
     """The upper half of a digit (14 × 28 pixels) as input, the lower half as output."""
 
     kind: Literal["half_digits"]
-    source: Literal["mnist5k", "mnist"]
-    root: str | None
-
-    @property
-    def content(self) -> dict[str, str]:
-        """The same digits wherever they lie."""
-        return {"root": self.source} if self.source == "mnist" else {}

@@ -133,6 +133,15 @@ def _no_worse(id: str, statement: str, quantity: str, measure: Callable[[Record]
     )  # fmt: skip
 
 
+def _does_not(id: str, statement: str, quantity: str, without: Arm, control: Arm) -> Claim:
+    return Claim(
+        id=id, statement=statement, source="ours", quantity=f"{quantity}, fewest pairs, {PART}", high=MARGIN / 2,
+        ideal=0.0, rule="interval", because="half a percent, set beforehand; the interval of the mean over seeds must "
+        "lie below it", measure=lambda record: _alone(record, without, control), scales=("cpu", "gpu"),
+        bears=lambda config: bool(config["options"]["controls"]), figure="pairs",
+    )  # fmt: skip
+
+
 def _nothing(id: str, statement: str, arm: str) -> Claim:
     return Claim(
         id=id, statement=statement, source="ours; both costs reach the outputs through shared layers alone",
@@ -163,22 +172,12 @@ ALL = (
           "gain of +out on the fewest pairs less that on the most, each a part of the plain network's error", _shrinks),
     _less("outputs_alone_help", "Outputs whose inputs are not known lower the error.",
           f"gain of +out by outputs alone, fewest pairs, {PART}", lambda r: _alone(r, ("out", False), OUT)),
-    Claim(
-        id="shuffled_outputs_do_not", statement="Outputs without their structure do not: the control.", source="ours",
-        quantity=f"gain of +out by shuffled outputs, fewest pairs, {PART}", high=MARGIN / 2, ideal=0.0, rule="interval",
-        because="half a percent, set beforehand; the interval of the mean over seeds must lie below it",
-        measure=lambda record: _alone(record, ("out", False), ("shuffled", True)), scales=("cpu", "gpu"),
-        bears=lambda config: bool(config["options"]["controls"]), figure="pairs",
-    ),
+    _does_not("shuffled_outputs_do_not", "Outputs without their structure do not: the control.",
+              "gain of +out by shuffled outputs", ("out", False), ("shuffled", True)),
     _less("inputs_alone_help", "Inputs whose outputs are not known lower the error of +in.",
           f"gain of +in by inputs alone, fewest pairs, {PART}", lambda r: _alone(r, ("in", False), IN)),
-    Claim(
-        id="noise_inputs_do_not", statement="Pictures of noise in their place do not: the control.", source="ours",
-        quantity=f"gain of +in by pictures of noise, fewest pairs, {PART}", high=MARGIN / 2, ideal=0.0, rule="interval",
-        because="half a percent, set beforehand; the interval of the mean over seeds must lie below it",
-        measure=lambda record: _alone(record, ("in", False), ("noise", True)), scales=("cpu", "gpu"),
-        bears=lambda config: bool(config["options"]["controls"]), figure="pairs",
-    ),
+    _does_not("noise_inputs_do_not", "Pictures of noise in their place do not: the control.",
+              "gain of +in by pictures of noise", ("in", False), ("noise", True)),
     _nothing("untied_is_plain", "Through layers of its own the outputs' auto-encoder does nothing.", "untied"),
     _nothing("zero_is_plain", "With both weights 0 the network is the plain one.", "zero"),
     Claim(

@@ -1,5 +1,7 @@
 """What both experiments show: errors against pairs, their distribution, training."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,11 +9,10 @@ from matplotlib.figure import Figure
 
 from repro.papers.structured_output.settings import ARMS, BASELINES, PRETRAINED, TITLES
 from repro.pipeline import plotting
+from repro.pipeline.intervals import reach
 from repro.pipeline.plotting import COLORS, DASHED
 from repro.pipeline.store import Record
 
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; SciPy is slow to load."""
 LOOKS = {
     "plain": (COLORS[6], "o"),
     "in": (COLORS[4], "v"),
@@ -24,6 +25,16 @@ LOOKS = {
 }
 
 
+def common(record: Record, label: str) -> plotting.Drawings:
+    """What both experiments draw; `label` says what an error is."""
+    return {
+        "pairs": partial(pairs, record, label),
+        "distribution": partial(distribution, record, label),
+        "training": partial(training, record),
+        "weights": partial(weights, record),
+    }
+
+
 def most_data(cells: pd.DataFrame) -> pd.DataFrame:
     """Of every arm at every number of pairs the networks that also learn from what is known alone, where there are."""
     return cells[cells.extra == cells.groupby(["arm", "pairs"]).extra.transform("any")]
@@ -31,11 +42,7 @@ def most_data(cells: pd.DataFrame) -> pd.DataFrame:
 
 def intervals(values: "pd.api.typing.SeriesGroupBy") -> pd.DataFrame:
     """Mean and half of its 95 % interval over seeds, 0 for one seed: `mean`, `reach`."""
-    table = values.agg(["mean", "sem", "count"])
-    freedom = (table["count"] - 1).clip(lower=1)
-    quantile = [STUDENT[n - 1] if n <= len(STUDENT) else 1.96 + 2.5 / n for n in freedom]
-    reach = table["sem"] * quantile
-    return pd.DataFrame({"mean": table["mean"], "reach": reach.fillna(0.0)})
+    return pd.DataFrame({"mean": values.mean(), "reach": values.agg(lambda some: reach(some.to_numpy(float)))})
 
 
 def pairs(record: Record, label: str) -> Figure:

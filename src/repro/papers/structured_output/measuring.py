@@ -13,7 +13,7 @@ from torch import Tensor
 from repro.data.pairs import Choice, Pairs, load
 from repro.papers.structured_output import arms
 from repro.papers.structured_output.baselines import Errors, Subspace, predicted
-from repro.papers.structured_output.settings import Config, compared, sizes
+from repro.papers.structured_output.settings import SHOWN, Config, compared, sizes
 from repro.pipeline.store import Result
 from repro.pipeline.system import threads
 from repro.pipeline.system.errors import UserError
@@ -25,8 +25,6 @@ from repro.training.sweep.noise import seeded_generator
 
 LIMITS = torch.linspace(0, 0.5, 51, dtype=torch.float64)
 """Errors at which their cumulative distribution is kept."""
-SHOWN = ("plain", "in+out")
-"""Arms whose predictions are drawn, those of the first seed."""
 
 
 @dataclass(frozen=True)

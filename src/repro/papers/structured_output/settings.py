@@ -1,6 +1,6 @@
 """What this paper's experiments take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -16,6 +16,8 @@ ARMS = ("plain", "in", "out", "in+out")
 PRETRAINED = "pretrained"
 CONTROLS = ("shuffled", "noise", "untied", "zero")
 BASELINES = ("mean", "ridge", "components")
+SHOWN = ("plain", "in+out")
+"""Arms whose predictions are drawn, those of the first seed."""
 TITLES = {
     "plain": "plain",
     "in": "+in",
@@ -44,17 +46,13 @@ class Options(Section):
 
 
 class Config(settings.Config):
-    UNUSED: ClassVar[str] = "costs of auto-encoders take its place"
+    UNUSED: ClassVar[Mapping[str, str]] = {"dropout": "costs of auto-encoders take its place"}
 
     data: Found[PairSettings]
     model: Found[Network]
     dropout: Dropout
     training: Found[Descent]
     options: Options
-
-    def ignored(self) -> dict[str, str]:
-        keys = ["dropout", *(f"dropout.{key}" for key in self.dropout.model_dump())]
-        return super().ignored() | dict.fromkeys(keys, self.UNUSED)
 
     @property
     def networks(self) -> int:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro.pipeline import plotting
+from repro.pipeline.intervals import reach
 
 REFERENCE = "VD-EB"
 
@@ -32,8 +33,8 @@ def _differences(axis: Axes, cells: pd.DataFrame, column: str, arms: list[str]) 
     table = cells.pivot_table(index="seed", columns="arm", values=column, sort=False)
     missing = pd.Series(np.nan, index=table.index)
     table = table.reindex(columns=arms).sub(table.get(REFERENCE, missing), axis=0)
-    reach = 1.96 * table.std().fillna(0) / np.sqrt(table.notna().sum().clip(lower=1))
-    axis.errorbar(table.mean(), range(len(arms)), xerr=reach, fmt="o", color=plotting.COLORS[0])
+    half = [reach(table[arm].dropna().to_numpy()) for arm in arms]
+    axis.errorbar(table.mean(), range(len(arms)), xerr=half, fmt="o", color=plotting.COLORS[0])
     axis.axvline(0, color="0.4", linewidth=0.8)
     axis.locator_params(axis="x", nbins=4)
     axis.set_yticks(range(len(arms)), arms)

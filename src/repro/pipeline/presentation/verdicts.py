@@ -7,13 +7,11 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from repro.pipeline.claims import Claim, NotMeasured, shown
 from repro.pipeline.experiment import experiment
+from repro.pipeline.intervals import reach
 from repro.pipeline.store import Record, Run
-
-CONFIDENCE = 0.95
 
 ROUNDING = 1e-9
 """Values nearer to a whole number than this may be alike by chance."""
@@ -184,12 +182,11 @@ def tally(verdicts: Sequence[Verdict]) -> dict[Decision, int]:
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Of the mean of independent `values`, Student's t at `CONFIDENCE`; None for fewer than two or any NaN."""
+    """Of the mean of independent `values`, Student's t at 95 %; None for fewer than two or any NaN."""
     if len(values) < 2 or not all(map(isfinite, values)):
         return None
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
-    return mean - reach, mean + reach
+    mean, half = float(np.mean(values)), reach(values)
+    return mean - half, mean + half
 
 
 def table(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, ValidationError
 
@@ -32,7 +32,12 @@ class Tracking(Section):
 
 
 class Config(Section):
-    """One run, complete and checked. An experiment narrows the groups to what it takes, and names its options."""
+    """One run, complete and checked. An experiment narrows the groups to what it takes, and names its options.
+
+    `UNUSED`: groups that it has no use for, and why; who sets one of their keys is told.
+    """
+
+    UNUSED: ClassVar[Mapping[str, str]] = {}
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=64)]  # a tag of W&B's has no more
     module: str
@@ -72,7 +77,11 @@ class Config(Section):
 
     def ignored(self) -> dict[str, str]:
         parts = (getattr(self, name) for name in type(self).model_fields)
-        return {key: why for part in parts if isinstance(part, Section) for key, why in part.ignored().items()}
+        found = {key: why for part in parts if isinstance(part, Section) for key, why in part.ignored().items()}
+        for group, why in self.UNUSED.items():
+            part: Section = getattr(self, group)
+            found |= dict.fromkeys([group, *(f"{group}.{key}" for key in part.model_dump())], why)
+        return found
 
     def plain(self) -> dict[str, object]:
         """The configuration as dicts, lists, strings and numbers: what is recorded and fingerprinted. `data.content`

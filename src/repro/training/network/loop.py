@@ -13,14 +13,11 @@ Every epoch draws its order, augmentation and masks from generators seeded by (s
 an epoch's start goes on with the same numbers, and nothing about generators has to be stored.
 """
 
-import hashlib
-import io
 import math
-import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +32,7 @@ from repro.dropout.layers import FeatureDropout, Masked
 from repro.models.normalization import synchronized
 from repro.pipeline.system import distributed
 from repro.pipeline.system.errors import UserError
+from repro.training import checkpoint
 from repro.training.network import Settings
 from repro.training.network.measurement import Network
 from repro.training.sweep.noise import seeded_generator
@@ -321,51 +319,21 @@ def order_of(count: int, seed: int, epoch: int) -> Int[Tensor, " N"]:
 
 
 def _save(task: Task, module: nn.Module, optimizer: torch.optim.Optimizer, rows: list[Row], epoch: int) -> None:
-    """Written beside its place and moved there, the one before kept: a crash leaves one of them whole. The last
-    bytes are the SHA-256 of the others."""
     if task.checkpoint is None:
         return
-    state = {
-        "code": task.code,
-        "epoch": epoch,
-        "rows": rows,
-        "network": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    content = io.BytesIO()
-    torch.save(state, content)
-    task.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    temporary = task.checkpoint.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(content.getbuffer())
-        file.write(hashlib.sha256(content.getbuffer()).digest())
-        file.flush()
-        os.fsync(file.fileno())
-    if task.checkpoint.exists():
-        task.checkpoint.replace(_previous(task.checkpoint))
-    temporary.replace(task.checkpoint)
+    state = {"epoch": epoch, "rows": rows, "network": module.state_dict(), "optimizer": optimizer.state_dict()}
+    checkpoint.save(task.checkpoint, task.code, state, _previous(task.checkpoint))
 
 
-def _previous(checkpoint: Path) -> Path:
-    return checkpoint.with_suffix(".previous")
+def _previous(path: Path) -> Path:
+    return path.with_suffix(".previous")
 
 
 def _resume(task: Task, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list[Row], int]:
     """Loads the last good checkpoint of the same code and configuration, if any: its rows, and the next epoch."""
-    for path in (task.checkpoint, task.checkpoint and _previous(task.checkpoint)):
-        if path is None or not path.is_file():
-            continue
-        content = path.read_bytes()
-        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
-            print(f"warning: damaged checkpoint {path} is ignored", file=sys.stderr, flush=True)
-            path.unlink(missing_ok=True)  # else it would become the one before
-            continue
-        state = torch.load(io.BytesIO(content[:-_DIGEST]), map_location="cpu", weights_only=True)
-        if state["code"] == task.code:
-            module.load_state_dict(state["network"])
-            optimizer.load_state_dict(state["optimizer"])
-            return state["rows"], state["epoch"]
+    for path in (task.checkpoint, _previous(task.checkpoint)) if task.checkpoint else ():
+        if (state := checkpoint.load(path, task.code)) is not None:
+            module.load_state_dict(cast(dict[str, Tensor], state["network"]))
+            optimizer.load_state_dict(cast(dict[str, object], state["optimizer"]))
+            return cast(list[Row], state["rows"]), cast(int, state["epoch"])
     return [], 0
-
-
-_DIGEST = hashlib.sha256().digest_size

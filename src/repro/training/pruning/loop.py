@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from repro.pruning import IncReg, Method
-from repro.training.pruning import Settings, checkpoint
+from repro.training import checkpoint
+from repro.training.pruning import Settings
 from repro.training.pruning.networks import Classifier, Data, Layer
 
 Row = dict[str, float]
@@ -120,7 +121,7 @@ def fit(
 
     A network whose loss is no longer finite is given up: its last row says so.
     """
-    if (state := checkpoint.load(path, code)) is not None:
+    if path is not None and (state := checkpoint.load(path, code)) is not None:
         pruning.load(state)
         advance(pruning.update)
     network = pruning.network.train()
@@ -146,9 +147,9 @@ def fit(
             pruning.losses = []
         if broken:
             break
-        if pruning.update % training.checkpoint == 0 and pruning.update < stage.updates:
+        if path is not None and pruning.update % training.checkpoint == 0 and pruning.update < stage.updates:
             checkpoint.save(path, code, pruning.state())
-    if pruning.update > start:
+    if path is not None and pruning.update > start:
         checkpoint.save(path, code, pruning.state())
 
 

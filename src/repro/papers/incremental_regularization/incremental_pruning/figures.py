@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from repro.papers.incremental_regularization.incremental_pruning.claims import TITLES, pruned, reference, removals
 from repro.pipeline import plotting
+from repro.pipeline.intervals import reach
 from repro.pipeline.plotting import COLORS, DASHED, MEASURED
 from repro.pipeline.store import Record
 
@@ -37,25 +37,18 @@ def figures(record: Record) -> plotting.Drawings:
     return found | ({"floor": partial(_floor, record)} if (record.cells["mode"] == "floor").any() else {})
 
 
-def interval(values: ArrayLike, student: np.ndarray) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval, 0 for one value; `student[n]` is the quantile of n values."""
-    array = np.array(values, dtype=float)
-    half = student[len(array)] * array.std(ddof=1) / len(array) ** 0.5 if len(array) > 1 else 0.0
-    return float(array.mean()), float(half)
-
-
 def _named(methods: "pd.Series[str]") -> list[str]:
     return [name for name in TITLES if name in set(methods)]
 
 
 def _points(
-    axis: Axes, name: str, x: Sequence[float], samples: Sequence[ArrayLike], student: np.ndarray, joined: bool = True
+    axis: Axes, name: str, x: Sequence[float], samples: Sequence["pd.Series[float]"], joined: bool = True
 ) -> None:
     """A mark with its interval for each sample, joined."""
     if not samples:
         return
     color, marker = LOOKS[name]
-    mean, half = np.array([interval(sample, student) for sample in samples]).T
+    mean, half = [sample.mean() for sample in samples], [reach(sample.to_numpy()) for sample in samples]
     axis.errorbar(x, mean, half, color=color, marker=marker, elinewidth=0.7, **MEASURED)
     if joined and len(x) > 1:
         axis.plot(x, mean, color=color, linewidth=0.5)
@@ -74,11 +67,10 @@ def _key(figure: Figure, names: Sequence[str], extra: Sequence[tuple[str, dict[s
 def _tradeoff(record: Record) -> Figure:
     cells = plotting.surviving(pruned(record))
     names = _named(cells.method)
-    student = record.arrays["student"]
     figure, (axis,) = plotting.panels(1, height=2.4)
     for name in names:
         groups = [rows for _, rows in cells[cells.method == name].groupby("ratio")]
-        _points(axis, name, [rows.speed_up.mean() for rows in groups], [rows.accuracy for rows in groups], student)
+        _points(axis, name, [rows.speed_up.mean() for rows in groups], [rows.accuracy for rows in groups])
     axis.axhline(record.cells.groupby("seed").baseline.first().mean(), color="0.3", linewidth=0.8)
     axis.set(xscale="log", xlabel="speed-up in MACs", ylabel="test accuracy")
     if cells.ratio.nunique() > 1:
@@ -99,7 +91,7 @@ def _differences(record: Record) -> Figure:
         found = [(ratio, gaps.loc[ratio]) for ratio in ratios if ratio in gaps.index.get_level_values("ratio")]
         shift = (place - (len(names) - 1) / 2) * 0.1  # side by side, or intervals would hide each other
         x = [ratios.index(ratio) + shift for ratio, _ in found]
-        _points(axis, name, x, [gap for _, gap in found], record.arrays["student"], joined=False)
+        _points(axis, name, x, [gap for _, gap in found], joined=False)
     axis.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
     axis.set(xlabel="ratio R removed", ylabel="accuracy less one-shot's")
     _key(figure, names)

@@ -12,7 +12,6 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import t
 from torch import Tensor, nn
 
 from repro.data.images import load
@@ -109,9 +108,7 @@ def run(config: Config, progress: Progress) -> Result:
     curves = pd.concat([curve.assign(cell=number) for number, (_, curve, _) in enumerate(found)], ignore_index=True)
     table = pd.DataFrame([{**vars(cell), **row} for cell, (row, _, _) in zip(cells, found, strict=True)])
     table = table.rename_axis("cell").reset_index()
-    counts = np.arange(1 + len(config.seed))
     arrays = {
-        "student": np.where(counts > 1, t.ppf(0.975, np.maximum(counts - 1, 1)), nan),  # by how many seeds there are
         "layers": np.array([name.removeprefix("network.") for name in names]),
         "groups": np.array([*sizes.values()]),
         "macs": np.array([work.macs[name] for name in names]),

@@ -6,21 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from repro.papers.structured_output import figures as shared
-from repro.papers.structured_output.settings import TITLES
+from repro.papers.structured_output.settings import SHOWN, TITLES
 from repro.pipeline import plotting
 from repro.pipeline.store import Record
 
-SHOWN = ("plain", "in+out")
-
 
 def figures(record: Record) -> plotting.Drawings:
-    return {
-        "pairs": partial(shared.pairs, record, "RMSE of pixels"),
-        "distribution": partial(shared.distribution, record, "RMSE of pixels"),
-        "training": partial(shared.training, record),
-        "weights": partial(shared.weights, record),
-        "completed": partial(_completed, record),
-    }
+    return {**shared.common(record, "RMSE of pixels"), "completed": partial(_completed, record)}
 
 
 def _completed(record: Record) -> Figure:

@@ -6,21 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from repro.papers.structured_output import figures as shared
-from repro.papers.structured_output.settings import TITLES
+from repro.papers.structured_output.settings import SHOWN, TITLES
 from repro.pipeline import plotting
 from repro.pipeline.store import Record
 
-SHOWN = ("plain", "in+out")
-
 
 def figures(record: Record) -> plotting.Drawings:
-    return {
-        "pairs": partial(shared.pairs, record, "NRMSE"),
-        "distribution": partial(shared.distribution, record, "NRMSE"),
-        "training": partial(shared.training, record),
-        "weights": partial(shared.weights, record),
-        "shapes": partial(_shapes, record),
-    }
+    return {**shared.common(record, "NRMSE"), "shapes": partial(_shapes, record)}
 
 
 def _shapes(record: Record) -> Figure:

@@ -1,4 +1,4 @@
-"""A checkpoint: one file, whole or not at all."""
+"""A checkpoint: one file, whole or not at all, of the code that may go on from it."""
 
 import hashlib
 import io
@@ -14,11 +14,9 @@ DIGEST = hashlib.sha256().digest_size
 State = Mapping[str, object]  # tensors, numbers, and mappings and lists of them, by name
 
 
-def save(path: Path | None, code: str, state: State) -> None:
-    """Written beside its place and moved there; the last bytes are the SHA-256 of the others. `code` is what `load`
-    asks for again. Without a path nothing is written."""
-    if path is None:
-        return
+def save(path: Path, code: str, state: State, previous: Path | None = None) -> None:
+    """Written beside its place and moved there, the one before to `previous`: a crash leaves one of them whole. The
+    last bytes are the SHA-256 of the others. `code` is what `load` asks for again."""
     content = io.BytesIO()
     torch.save({"code": code, "state": state}, content)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,16 +26,19 @@ def save(path: Path | None, code: str, state: State) -> None:
         file.write(hashlib.sha256(content.getbuffer()).digest())
         file.flush()
         os.fsync(file.fileno())
+    if previous is not None and path.exists():
+        path.replace(previous)
     temporary.replace(path)
 
 
-def load(path: Path | None, code: str) -> State | None:
-    """The state that was saved there under the same `code`; None where there is none, or a damaged one."""
-    if path is None or not path.is_file():
+def load(path: Path, code: str) -> State | None:
+    """The state that was saved there under the same `code`; None where there is none, or a damaged one, which goes."""
+    if not path.is_file():
         return None
     content = path.read_bytes()
     if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
         print(f"warning: damaged checkpoint {path} is ignored", file=sys.stderr, flush=True)
+        path.unlink(missing_ok=True)  # else it would become the one before
         return None
     found = torch.load(io.BytesIO(content[:-DIGEST]), map_location="cpu", weights_only=True)
     return cast(State, found["state"]) if found["code"] == code else None
