@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -18,7 +17,7 @@ def save(path: Path, code: str, state: State, previous: Path | None = None) -> N
     """Written beside its place and moved there, the one before to `previous`: a crash leaves one of them whole. The
     last bytes are the SHA-256 of the others. `code` is what `load` asks for again."""
     content = io.BytesIO()
-    torch.save({"code": code, "state": state}, content)
+    torch.save({"code": code, **state}, content)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
@@ -40,5 +39,5 @@ def load(path: Path, code: str) -> State | None:
         print(f"warning: damaged checkpoint {path} is ignored", file=sys.stderr, flush=True)
         path.unlink(missing_ok=True)  # else it would become the one before
         return None
-    found = torch.load(io.BytesIO(content[:-DIGEST]), map_location="cpu", weights_only=True)
-    return cast(State, found["state"]) if found["code"] == code else None
+    found: State = torch.load(io.BytesIO(content[:-DIGEST]), map_location="cpu", weights_only=True)
+    return found if found["code"] == code else None
