@@ -89,7 +89,17 @@ class MaskDistribution(ABC):
     def sample_normalized(self, count: int, generator: Source, dtype: torch.dtype) -> Tensor:
         """Masks divided by their mean, z/μ, as the stochastic objective uses them: (count, *shape)."""
         masks = self.sample(count, generator, dtype)
-        return masks / self.mean.to(masks)
+        return masks / self._mean_beside(masks)
+
+    def _mean_beside(self, masks: Tensor) -> Tensor:
+        """The mean on the masks' device, where it is copied once."""
+        if torch.compiler.is_compiling():
+            return self.mean.to(masks)
+        known = self.__dict__.setdefault("_means", {})
+        place = masks.device, masks.dtype
+        if place not in known:
+            known[place] = self.mean.to(masks)
+        return cast(Tensor, known[place])
 
     def sample_moments(
         self, count: int, size: int, generator: Generator, dtype: torch.dtype

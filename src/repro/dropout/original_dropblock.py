@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 from torchvision.ops import drop_block2d
 
-from repro.dropout.distribution import Source, drawing
+from repro.dropout.distribution import Source
 from repro.dropout.layers import Blocks
 from repro.dropout.overlapping_dropblock.masks import covering
 
@@ -36,6 +36,7 @@ class OriginalDropBlock2d(Blocks):
 
     def __init__(self, block_size: int, retain: float) -> None:
         super().__init__(block_size, retain)
+        self._twin: tuple[torch.Generator, torch.Generator] | None = None
         if block_size % 2 == 0:
             why = f"got {block_size}; the disjoint one takes any"
             raise ValueError(f"block_size must be odd for torchvision's DropBlock2d, {why}")
@@ -45,10 +46,18 @@ class OriginalDropBlock2d(Blocks):
         drop = _constant(*maps.shape[-2:], self.block_size, self.retain)
         if self.generator is None:
             return drop_block2d(batch, drop, self.block_size, training=True).reshape(maps.shape)
-        seed = int(torch.randint(2**62, (), **drawing(source))) + self.shard[0]
+        seed = self._seed(self.generator) + self.shard[0]
         with torch.random.fork_rng(devices=[maps.device] if maps.is_cuda else []):
             torch.manual_seed(seed)
             return drop_block2d(batch, drop, self.block_size, training=True).reshape(maps.shape)
+
+    def _seed(self, generator: torch.Generator) -> int:
+        """Drawn on the CPU: of one on a GPU from a twin there, for its numbers would have to be waited for."""
+        if generator.device.type != "cpu":
+            if self._twin is None or self._twin[0] is not generator:
+                self._twin = generator, torch.Generator().manual_seed(generator.initial_seed())
+            generator = self._twin[1]
+        return int(torch.randint(2**62, (), generator=generator))
 
 
 @torch.compiler.assume_constant_result  # so that a compiled graph is of one size of maps

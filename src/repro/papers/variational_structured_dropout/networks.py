@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -33,11 +34,27 @@ class Trained:
     loss: loop.Loss
     extra: tuple[Tensor, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is; what else is here is on the CPU."""
+        return next(self.network.parameters()).device
+
+    def elbo(self, inputs: Tensor, targets: Tensor, count: int, key: str) -> np.ndarray:
+        """The ELBO per example of each seed, nats, by so many draws; NaN where the method has none: a point estimate,
+        an improper prior."""
+        if self.arm.family not in ("structured", "mean_field") or self.arm.prior == "log_uniform":
+            return np.full(len(inputs), math.nan)
+        generator = seeded_generator(f"elbo {key}", self.device)
+        rows, targets = inputs.to(self.device), targets.to(self.device)
+        found = loop.negative_elbo(self.network, rows, targets, self.loss, count, generator)
+        return -found.cpu().numpy()
+
     def draws(self, inputs: Tensor, count: int, key: str) -> Tensor:
-        """Outputs (draws, seeds, N, outputs) on rows (seeds, N, features): of the posterior, or of the members; all 0
-        of a seed that diverged, whose measures `told` takes back."""
-        rows = inputs.repeat_interleave(self.members, 0)
-        found = loop.draws(self.network, rows, count if self.arm.draws else 1, seeded_generator(f"draws {key}"))
+        """Outputs (draws, seeds, N, outputs), on the CPU, on rows (seeds, N, features): of the posterior, or of the
+        members; all 0 of a seed that diverged, whose measures `told` takes back."""
+        rows = inputs.repeat_interleave(self.members, 0).to(self.device)
+        generator = seeded_generator(f"draws {key}", self.device)
+        found = loop.draws(self.network, rows, count if self.arm.draws else 1, generator).cpu()
         found[:, self.diverged.repeat_interleave(self.members)] = 0
         if self.members == 1:
             return found
@@ -63,35 +80,36 @@ def trained(
     inputs: Tensor,
     targets: Tensor,
     outputs: int,
-    losses: Callable[[int], tuple[loop.Loss, tuple[Tensor, ...]]],
+    losses: Callable[[int, str], tuple[loop.Loss, tuple[Tensor, ...]]],
     key: str,
     measure: Callable[[Network, loop.Loss, int], None] = lambda network, loss, step: None,
 ) -> Trained:
     """The arm's networks on the training rows (seeds, N, features). Starts, batches and random numbers depend on `key`
-    alone, so that all arms have the same; `losses` makes the loss of so many copies, and its parameters."""
+    alone, so that all arms have the same; `losses` makes the loss of so many copies, and its parameters on a
+    device."""
     members = options.ensemble if arm.name == "ensemble" else 1
     copies, first = len(inputs) * members, seeded_generator(f"start {key}{' ensemble' if members > 1 else ''}")
     noise_mean = cast(Literal["centred", "rotated"], cast(Structured, config.dropout.noises()[0]).noise_mean)
     make = arm.make(config.training, first, (copies,), noise_mean, config.start)
-    network = build(config.model, inputs.shape[-1], outputs, make)
-    loss, extra = losses(copies)
+    network = build(config.model, inputs.shape[-1], outputs, make).to(config.device)
+    loss, extra = losses(copies, config.device)
     diverged = loop.train(
         network,
-        inputs.repeat_interleave(members, 0),
-        targets.repeat_interleave(members, 0),
+        inputs.repeat_interleave(members, 0).to(config.device),
+        targets.repeat_interleave(members, 0).to(config.device),
         loss,
         config.training,
         seeded_generator(f"batches {key}"),
-        seeded_generator(f"noise {key}"),
+        seeded_generator(f"noise {key}", config.device),
         lambda step: measure(network, loss, step),
         extra,
     )
-    return Trained(arm, network, members, diverged.view(-1, members).any(1), loss, extra)
+    return Trained(arm, network, members, diverged.view(-1, members).any(1).cpu(), loss, extra)
 
 
 def each(config: NetworkConfig, progress: Progress, title: str, work: Sequence[Callable[[], Found]]) -> list[Found]:
     """Results in order, as many at a time as the run has threads, each on one thread of torch: the same bits."""
-    count = min(threads.available(config.threads), len(work))
+    count = min(threads.available(config.threads), len(work)) if config.device == "cpu" else 1
     with (
         progress.phase(title, total=len(work)) as bar,
         ThreadPoolExecutor(count, "arm", torch.set_num_threads, (1,)) as pool,

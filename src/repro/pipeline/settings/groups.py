@@ -51,6 +51,8 @@ class Training(Section):
     """Two machines round differently, and training amplifies that: by this fraction of a curve's maximum."""
     BATCHED: ClassVar[bool] = False
     """Whether the cells of a grid train as one batch, and not one by one."""
+    ON_GPU: ClassVar[bool] = True
+    """Whether it computes on `device`, and not on the CPU whatever there is."""
 
     kind: str
 

@@ -63,7 +63,7 @@ def train(
     device, layers = data.train.device, len(method.weights)
     steps = len(data.train) // training.batch_size  # an epoch; the rest of the permutation sits it out
     streams = sorted(set(seeds))
-    places = [streams.index(seed) for seed in seeds]
+    places = torch.tensor([streams.index(seed) for seed in seeds], device=device)
     rows = [measured(method, data, training.zero)]
     for epoch in range(epochs):
         orders = torch.stack([order(len(data.train), seed, epoch) for seed in streams]).to(device)

@@ -2,10 +2,14 @@
 
 Batches and augmentation are drawn from generators of the seed and the update, so that a checkpoint holds no generator;
 what it holds is weights, momentum, λ, ranks, masks and what was measured so far.
+
+Methods reckon on the CPU: while groups are to go, a step copies all scores there and all λ back, at once. Nothing else
+waits for a GPU between two rows of the table.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import cast
 
@@ -57,21 +61,24 @@ class Pruning:
         recovered: of each layer the groups whose λ was at least A once and 0 again before the target was reached (of
             IncReg).
         forced: groups that were removed because the penalties' time was over.
+        losses: their sum since the last row, in float64.
+        placed: λ and what is alive of each layer, on the training device.
     """
 
     network: Classifier
     layers: Mapping[str, Layer]
     methods: Mapping[str, Method]
     optimizer: torch.optim.SGD
+    losses: Tensor
     update: int = 0
     rows: list[Row] = field(default_factory=list)
     removals: list[Row] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
     grown: dict[str, Tensor] = field(default_factory=dict)
     recovered: dict[str, Tensor] = field(default_factory=dict)
     forced: int = 0
+    placed: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    PLAIN = ("update", "rows", "removals", "losses", "grown", "recovered", "forced")
+    PLAIN = ("update", "rows", "removals", "grown", "recovered", "forced")
 
     @property
     def done(self) -> bool:
@@ -83,10 +90,25 @@ class Pruning:
         alive = [method.alive for method in self.methods.values()]
         return float(torch.cat(alive).double().mean()) if alive else 1.0
 
+    def scores(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Σ|w| and ‖w‖ of the groups of each layer of which some are still to go, on the CPU."""
+        names = [name for name, method in self.methods.items() if not method.done]
+        parts = [part for name in names for part in (self.layers[name].scores(), self.layers[name].norms())]
+        found = torch.cat(parts).cpu().split([len(part) for part in parts])
+        return dict(zip(names, zip(found[::2], found[1::2], strict=True), strict=True))
+
+    def place(self) -> None:
+        """Takes λ and what is alive to the training device."""
+        parts = [part for method in self.methods.values() for part in (method.penalties, method.alive.double())]
+        if parts:
+            found = torch.cat(parts).to(self.losses.device).split([len(part) for part in parts])
+            pairs = zip(found[::2], (alive.bool() for alive in found[1::2]), strict=True)
+            self.placed = dict(zip(self.methods, pairs, strict=True))
+
     def state(self) -> checkpoint.State:
         methods = {name: method.state_dict() for name, method in self.methods.items()}
         found = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "methods": methods}
-        return found | {name: getattr(self, name) for name in self.PLAIN}
+        return found | {"losses": self.losses} | {name: getattr(self, name) for name in self.PLAIN}
 
     def load(self, state: checkpoint.State) -> None:
         self.network.load_state_dict(cast(dict[str, Tensor], state["network"]))
@@ -94,6 +116,7 @@ class Pruning:
         methods = cast(Mapping[str, dict[str, Tensor | int]], state["methods"])
         for name, method in self.methods.items():
             method.load_state_dict(methods[name])
+        self.losses.copy_(cast(Tensor, state["losses"]))
         for name in self.PLAIN:
             setattr(self, name, state[name])
 
@@ -104,7 +127,8 @@ def begin(
     optimizer = torch.optim.SGD(
         network.parameters(), lr=training.rate, momentum=training.momentum, weight_decay=training.weight_decay
     )
-    return Pruning(network, layers, methods, optimizer)
+    losses = torch.zeros((), dtype=torch.float64, device=next(network.parameters()).device)
+    return Pruning(network, layers, methods, optimizer, losses)
 
 
 def fit(
@@ -119,12 +143,13 @@ def fit(
 ) -> None:
     """Trains `pruning` in place to the end of `stage`, from its checkpoint at `path` if there is one.
 
-    A network whose loss is no longer finite is given up: its last row says so.
+    A network whose loss is no longer finite is given up at the next row, which says so.
     """
     if path is not None and (state := checkpoint.load(path, code)) is not None:
         pruning.load(state)
         advance(pruning.update)
     network = pruning.network.train()
+    pruning.place()
     start = pruning.update
     for update in range(start, stage.updates):
         images, labels = data.batch(stage.name, stage.seed, update, training.batch_size)
@@ -137,16 +162,15 @@ def fit(
         loss.backward()
         _add_penalties(pruning)
         pruning.optimizer.step()
-        pruning.losses.append(float(loss.detach()))
+        pruning.losses += loss.detach()
         pruning.update = update + 1
         advance(1)
-        broken = not all(value < torch.inf for value in pruning.losses[-1:])
-        if pruning.update % stage.log == 0 or pruning.update == stage.updates or broken:
-            mean = sum(pruning.losses) / len(pruning.losses)
+        if pruning.update % stage.log == 0 or pruning.update == stage.updates:
+            mean = float(pruning.losses) / (pruning.update - (pruning.rows[-1]["step"] if pruning.rows else 0))
             pruning.rows.append({"step": pruning.update, "train_loss": mean, "left": pruning.left})
-            pruning.losses = []
-        if broken:
-            break
+            pruning.losses.zero_()
+            if not isfinite(mean):
+                break
         if path is not None and pruning.update % training.checkpoint == 0 and pruning.update < stage.updates:
             checkpoint.save(path, code, pruning.state())
     if path is not None and pruning.update > start:
@@ -155,14 +179,13 @@ def fit(
 
 def _update_methods(pruning: Pruning, data: Data, stage: Stage) -> None:
     """Scores, new λ, and the removal of groups whose time has come."""
+    found = pruning.scores()
+    if not all(part.isfinite().all() for parts in found.values() for part in parts):
+        return  # as the loss will not be
     changed = []
-    for name, method in pruning.methods.items():
-        layer, before = pruning.layers[name], method.removed
-        if method.done:
-            continue
-        scores, norms = layer.scores(), layer.norms()
-        if not (scores.isfinite().all() and norms.isfinite().all()):
-            return  # as the loss will not be
+    for name, (scores, norms) in found.items():
+        method = pruning.methods[name]
+        before = method.removed
         if pruning.update < stage.hold or stage.hold == 0:
             method.update(scores, norms)
         else:
@@ -172,13 +195,14 @@ def _update_methods(pruning: Pruning, data: Data, stage: Stage) -> None:
             _follow(pruning, name, method)
         if method.removed > before:
             changed.append((name, method.removed - before))
+    pruning.place()
     if not changed:
         return
     seen = _probe(pruning, data, stage)
     momentum = pruning.optimizer.state
     for name, _ in changed:
         for of in (lambda parameter: parameter, lambda parameter: momentum[parameter].get("momentum_buffer")):
-            pruning.layers[name].silence_(pruning.methods[name].alive, of)
+            pruning.layers[name].silence_(pruning.placed[name][1], of)
     after = _probe(pruning, data, stage)
     cost = {key: seen[key] - after[key] for key in seen}
     pruning.removals.append({"step": pruning.update, "groups": sum(count for _, count in changed)} | cost)
@@ -212,8 +236,8 @@ def _probe(pruning: Pruning, data: Data, stage: Stage) -> Row:
 def _add_penalties(pruning: Pruning) -> None:
     """λ_g w joins the gradient of the groups alive; that of the others is 0."""
     for name, method in pruning.methods.items():
-        layer = pruning.layers[name]
+        layer, (penalties, alive) = pruning.layers[name], pruning.placed[name]
         if not method.done:
-            layer.penalize_(method.penalties)
+            layer.penalize_(penalties)
         if method.removed:
-            layer.silence_(method.alive, lambda parameter: parameter.grad)
+            layer.silence_(alive, lambda parameter: parameter.grad)

@@ -94,9 +94,9 @@ class Data:
         """The batch that every network of a seed sees at an update of a stage; the rest of a permutation sits it
         out."""
         epoch, place = divmod(update, len(self.train) // size)
-        rows = _order(len(self.train), f"{stage} {seed} {epoch}")[place * size :][:size]
-        chosen = self.train[rows.to(self.train.labels.device)]
-        generator = seeded_generator(f"{stage} augmentation {seed} {update}", chosen.images.device)
+        device = self.train.labels.device
+        chosen = self.train[_order(len(self.train), f"{stage} {seed} {epoch}", device)[place * size :][:size]]
+        generator = seeded_generator(f"{stage} augmentation {seed} {update}", device)
         return self.inputs(augmented(chosen.images, self.crop_padding, self.flip, generator)), chosen.labels
 
     def inputs(self, pixels: Tensor) -> Tensor:
@@ -105,8 +105,8 @@ class Data:
 
 
 @lru_cache(maxsize=64)
-def _order(count: int, key: str) -> Tensor:
-    return torch.randperm(count, generator=seeded_generator(key))
+def _order(count: int, key: str, device: torch.device) -> Tensor:
+    return torch.randperm(count, generator=seeded_generator(key)).to(device)
 
 
 @torch.no_grad()

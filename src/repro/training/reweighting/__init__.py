@@ -12,6 +12,7 @@ class Settings(Training):
     """
 
     BATCHED: ClassVar[bool] = True
+    ON_GPU: ClassVar[bool] = False
 
     kind: Literal["reweighting"]
     iterations: Count

@@ -77,7 +77,9 @@ def train(
     steps = len(importance)
     costs = Costs(networks, settings, tasks, device)
     orders = {
-        name: _batches([getattr(task, name) for task in tasks], [f"{name} {task.stream}" for task in tasks], settings)
+        name: _batches(
+            [getattr(task, name) for task in tasks], [f"{name} {task.stream}" for task in tasks], settings, device
+        )
         for name, there in (("pairs", True), ("inputs", terms.inputs), ("outputs", terms.outputs))
         if there
     }
@@ -100,7 +102,7 @@ def train(
         weights = importance[step].unbind(-1)
         for mover in movers:
             _set_rate(mover, settings, step / steps)
-        rows = {name: next(order).to(device) for name, order in orders.items()}
+        rows = {name: next(order) for name, order in orders.items()}
         known = rows["pairs"]
         for number, name in enumerate(("inputs", "outputs"), 1):
             if name in alone:
@@ -210,12 +212,12 @@ def _optimizer(parameters: Sequence[Tensor], settings: Settings) -> torch.optim.
 
 
 def _batches(
-    rows: Sequence[Tensor], keys: Sequence[str], settings: Settings
+    rows: Sequence[Tensor], keys: Sequence[str], settings: Settings, device: torch.device | str = "cpu"
 ) -> Iterator[Int[Tensor, "networks batch"]]:
     """Rows of one step after another, each network's own, in passes over all of them."""
     streams = [_passes(some, seeded_generator(key), settings) for some, key in zip(rows, keys, strict=True)]
     while True:
-        yield from torch.stack([next(stream) for stream in streams], 1)
+        yield from torch.stack([next(stream) for stream in streams], 1).to(device)
 
 
 def _passes(rows: Tensor, generator: torch.Generator, settings: Settings) -> Iterator[Int[Tensor, "ahead batch"]]:

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from repro.models.variational.build import Network
 from repro.models.variational.layers import Sampling, VariationalLinear
+from repro.theory.checks import without_looking
 from repro.training.variational import Settings
 
 MEANS = ("weight", "bias")
@@ -31,11 +32,11 @@ def train(
 
     Args:
         network: of so many copies.
-        inputs: of each copy's own training set.
+        inputs: of each copy's own training set, on the device of the network and of `noise`.
         targets: (copies, N) classes or (copies, N, outputs) numbers.
         loss: −log p of each example.
         settings: how.
-        batches: draws the examples of each step, every copy its own.
+        batches: draws the examples of each step, every copy its own; on the CPU.
         noise: draws what the layers draw.
         measure: called at `log_steps`.
         extra: parameters of the loss.
@@ -49,10 +50,10 @@ def train(
     adam = torch.optim.Adam([{"params": group, "lr": rate} for group, rate in groups], fused=True)
     parameters = [*means, *extra, *others]
     copies, count = inputs.shape[:2]
-    diverged = torch.zeros(copies, dtype=torch.bool)
-    points, order = set(log_steps(settings)), examples(count, copies, settings.batch_size, batches)
+    diverged = torch.zeros(copies, dtype=torch.bool, device=inputs.device)
+    points, order = set(log_steps(settings)), examples(count, copies, settings.batch_size, batches, inputs.device)
     warm = max(1, round(settings.kl_warmup * settings.steps))
-    which = torch.arange(copies)[:, None]
+    which = torch.arange(copies, device=inputs.device)[:, None]
     for step in range(settings.steps + 1):
         if step in points:
             measure(step)
@@ -62,7 +63,9 @@ def train(
         for group, rate in zip(adam.param_groups, rates, strict=True):  # constant, then down to nothing
             group["lr"] = rate * min(1.0, 2 * (1 - step / settings.steps))
         fit = loss(network(inputs[which, rows]), targets[which, rows]).mean(-1)
-        total = fit + min(1.0, (step + 1) / warm) * network.kl() / count
+        with without_looking():
+            divergence = network.kl()
+        total = fit + min(1.0, (step + 1) / warm) * divergence / count
         bad = ~total.detach().isfinite()
         diverged |= bad
         adam.zero_grad()
@@ -82,11 +85,13 @@ def log_steps(settings: Settings) -> list[int]:
     return sorted({round(settings.steps * i / (settings.log_points - 1)) for i in range(settings.log_points)})
 
 
-def examples(count: int, copies: int, size: int, generator: Generator) -> Iterator[Tensor]:
-    """Rows of a batch for each copy, (copies, size), every example once a pass."""
+def examples(
+    count: int, copies: int, size: int, generator: Generator, device: torch.device | str = "cpu"
+) -> Iterator[Tensor]:
+    """Rows of a batch for each copy, (copies, size), every example once a pass; drawn on the CPU."""
     size = min(size, count)
     while True:
-        orders = torch.stack([torch.randperm(count, generator=generator) for _ in range(copies)])
+        orders = torch.stack([torch.randperm(count, generator=generator) for _ in range(copies)]).to(device)
         for start in range(0, count - size + 1, size):
             yield orders[:, start : start + size]
 

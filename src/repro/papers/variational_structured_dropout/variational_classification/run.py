@@ -20,7 +20,7 @@ from repro.theory.householder import reflected
 from repro.training.sweep.noise import seeded_generator
 from repro.training.variational import metrics
 from repro.training.variational.arms import Arm
-from repro.training.variational.loop import Loss, negative_elbo
+from repro.training.variational.loop import Loss
 
 RESAMPLES = 200  # of the test images, for the interval of the calibration error
 LEVELS = np.linspace(0, 1, 101)  # at which entropies' distributions are kept
@@ -120,7 +120,7 @@ def _measured(config: Config, arm: Arm, problem: Problem) -> Looked:
     intervals = [metrics.bootstrapped_ece(p, problem.test_labels, options.bins, RESAMPLES, again) for p in mean]
     table["ece_low"], table["ece_high"] = zip(*intervals, strict=True)
     table["validation_likelihood"] = likelihood.numpy()
-    table["elbo"] = _elbo(found, inputs, labels, config, key)
+    table["elbo"] = found.elbo(inputs, labels, training.samples, key)
     table["alignment"] = _alignment(found, inputs)
     table["smallest_mean"] = _smallest_mean(found)
     entropy, information = metrics.entropy(mean), metrics.mutual_information(draws)
@@ -148,21 +148,12 @@ def _measured(config: Config, arm: Arm, problem: Problem) -> Looked:
     return Looked(table, pd.concat(curves) if curves else pd.DataFrame(), kept)
 
 
-def _losses(copies: int) -> tuple[Loss, tuple[Tensor, ...]]:
+def _losses(copies: int, device: str) -> tuple[Loss, tuple[Tensor, ...]]:
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         found = torch.nn.functional.cross_entropy(outputs.flatten(0, -2), labels.flatten(), reduction="none")
         return found.view(labels.shape)
 
     return loss, ()
-
-
-def _elbo(found: Trained, inputs: Tensor, labels: Tensor, config: Config, key: str) -> np.ndarray:
-    """NaN where the method has none: a point estimate, an improper prior."""
-    arm = found.arm
-    if arm.family not in ("structured", "mean_field") or arm.prior == "log_uniform":
-        return np.full(len(inputs), math.nan)
-    generator = seeded_generator(f"elbo {key}")
-    return -negative_elbo(found.network, inputs, labels, found.loss, config.training.samples, generator).numpy()
 
 
 @torch.no_grad()
@@ -174,7 +165,7 @@ def _norms(network: Network, config: Config, step: int) -> pd.DataFrame:
         stable = values.square().sum(-1) / values[:, 0].square()
         found = {"spectral_norm": values[:, 0], "stable_rank": stable, "kl": layer.kl()}
         columns |= {f"{name}_{number}": column for name, column in found.items()}
-    table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+    table = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
     return table.assign(step=step, seed=config.seed)
 
 
@@ -187,8 +178,9 @@ def _first(found: Trained) -> VariationalLinear | None:
 @torch.no_grad()
 def _curvatures(layer: VariationalLinear, inputs: Tensor) -> Tensor:
     """u_kᵀGu_k of each column of U for G = (ΘΘᵀ)∘(HᵀH/N), (seeds, K)."""
-    gram = (layer.weight @ layer.weight.mT) * (inputs.mT @ inputs / inputs.shape[1])
-    rows = reflected(torch.eye(gram.shape[-1]).expand_as(gram), layer.vectors)  # row k is u_k
+    weight = layer.weight.cpu()
+    gram = (weight @ weight.mT) * (inputs.mT @ inputs / inputs.shape[1])
+    rows = reflected(torch.eye(gram.shape[-1]).expand_as(gram), layer.vectors.cpu())  # row k is u_k
     return ((rows @ gram) * rows).sum(-1)
 
 
@@ -197,7 +189,7 @@ def _alignment(found: Trained, inputs: Tensor) -> np.ndarray:
     layer = _first(found)
     if layer is None or found.arm.tied:
         return np.full(len(inputs), math.nan)
-    pairs = zip(layer.rates.log(), _curvatures(layer, inputs).clamp_min(1e-12).log(), strict=True)
+    pairs = zip(layer.rates.cpu().log(), _curvatures(layer, inputs).clamp_min(1e-12).log(), strict=True)
     return np.array([float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs])
 
 
@@ -205,7 +197,7 @@ def _alignment(found: Trained, inputs: Tensor) -> np.ndarray:
 def _smallest_mean(found: Trained) -> np.ndarray:
     layers = [layer for layer in found.network.layers() if isinstance(layer, VariationalLinear)]
     least = [layer.mean.abs().min(-1).values for layer in layers]
-    return torch.stack(least).min(0).values.numpy() if least else np.full(len(found.diverged), math.nan)
+    return torch.stack(least).min(0).values.cpu().numpy() if least else np.full(len(found.diverged), math.nan)
 
 
 @torch.no_grad()
@@ -213,7 +205,7 @@ def _structure(found: Trained, inputs: Tensor, label: str) -> dict[str, np.ndarr
     """(rates, curvatures) of the first seed's first layer."""
     if (layer := _first(found)) is None:
         return {}
-    return {f"structure/{label}": torch.stack([layer.rates[0], _curvatures(layer, inputs)[0]]).numpy()}
+    return {f"structure/{label}": torch.stack([layer.rates[0].cpu(), _curvatures(layer, inputs)[0]]).numpy()}
 
 
 def _distribution(entropy: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import math
 from functools import partial
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from repro.pipeline.store import Result
 from repro.pipeline.system.progress import Progress
 from repro.training.sweep.noise import seeded_generator
 from repro.training.variational.arms import Arm
-from repro.training.variational.loop import Loss, negative_elbo
+from repro.training.variational.loop import Loss
 
 
 def run(config: Config, progress: Progress) -> Result:
@@ -47,7 +46,7 @@ def _measured(config: Config, arm: Arm, name: str, stream: str, table: Table) ->
 
     targets = ((y[train] - shift[:, None]) / unit[:, None]).float()
     found = trained(config, options, arm, standard(train), targets, 1, _losses, f"{stream} {config.seed}")
-    deviation = found.extra[0].detach().exp().view(len(train), -1)  # of each member's noise, standardised
+    deviation = found.extra[0].detach().cpu().exp().view(len(train), -1)  # of each member's noise, standardised
 
     def scores(part: Tensor) -> tuple[Tensor, Tensor]:
         """Log-likelihood and squared error of each row, in units of the target."""
@@ -60,23 +59,19 @@ def _measured(config: Config, arm: Arm, name: str, stream: str, table: Table) ->
         return mixture.mean(1), (y[part] - means.mean(0)).square().mean(1)
 
     likelihood, square = scores(test)
-    elbo = np.full(len(train), math.nan)
-    if arm.family in ("structured", "mean_field") and arm.prior != "log_uniform":
-        noise = seeded_generator(f"elbo {stream}")
-        elbo = -negative_elbo(found.network, standard(train), targets, found.loss, samples, noise).detach().numpy()
     columns = {
         "log_likelihood": likelihood.numpy(),
         "rmse": square.sqrt().numpy(),
         "validation_likelihood": scores(validation)[0].numpy(),
-        "elbo": elbo,
+        "elbo": found.elbo(standard(train), targets, samples, stream),
         "noise": deviation.mean(1).numpy(),
     }
     return told(pd.DataFrame(columns), found).assign(problem=name, arm=arm.name, seed=config.seed)
 
 
-def _losses(copies: int) -> tuple[Loss, tuple[Tensor, ...]]:
+def _losses(copies: int, device: str) -> tuple[Loss, tuple[Tensor, ...]]:
     """−log N(y; f, σ²) with a σ of each copy, which is learned."""
-    log_deviation = torch.full((copies,), math.log(0.5), requires_grad=True)
+    log_deviation = torch.full((copies,), math.log(0.5), device=device, requires_grad=True)
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         scaled = (targets - outputs[..., 0]) / log_deviation.exp()[:, None]
