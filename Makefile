@@ -28,7 +28,7 @@ SHOWN = $(if $(filter reference,$(RECORDS)),$(CHOSEN) results=results/reference/
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-ray reproduce-all figures report compare test chaos lint bench lock clean
+.PHONY: help setup setup-ray reproduce-all figures report compare test chaos gpu lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -58,6 +58,9 @@ test: $(STAMP) ## run the tests
 
 chaos: $(STAMP) ## reproduce-all killed, and its files damaged, over and over; ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/chaos.py $(ARGS)
+
+gpu: $(STAMP) ## on a machine with an NVIDIA GPU: its tests, benchmarks and scale=gpu, 25 minutes a call
+	@set -f; $(BIN)/python scripts/gpu.py $(ARGS)
 
 lint: $(STAMP) ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .

@@ -290,6 +290,7 @@ def test_refused_in_one_line(make, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here: the modules on CUDA are not tested")
 def test_on_cuda():
     x = torch.randn(4, 8, 6, 6, device="cuda")

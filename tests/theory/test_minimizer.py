@@ -228,6 +228,7 @@ def test_errors_name_the_argument(call, message):
         call()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_agrees():
     on_cuda = global_minimizer(Y.cuda(), X.cuda(), 2, 0.5)

@@ -253,6 +253,7 @@ def test_errors_name_the_argument(call, message):
         call()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_agrees():
     expected = dropblock_objective(U, V, X, Y, 2, 0.5)

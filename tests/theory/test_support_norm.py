@@ -325,6 +325,7 @@ def test_errors_name_the_argument(call, message):
         call()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_agrees():
     values = vector(600).reshape(6, 100)

@@ -301,6 +301,7 @@ def test_two_processes_follow_one(training, maps):
         assert b["deterministic"] == pytest.approx(a["deterministic"], rel=1e-4)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here: training on CUDA is not tested")
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_on_cuda(precision):

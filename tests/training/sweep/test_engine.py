@@ -223,6 +223,7 @@ def test_single_precision_follows_double(problem):
         assert not torch.equal(mine.double(), theirs)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("target", GRIDS)
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT])

@@ -26,6 +26,8 @@ from repro.training.sweep.noise import Cell, Gradients, Problem, noise_of, one_t
 
 # Cells that one thread trains at a time. Fixed, so that numbers do not depend on how many threads there are.
 SHARD = 8
+# Cells that a GPU trains at a time: enough to fill it; their masks and moments take a gigabyte or so.
+GPU_SHARD = 512
 
 
 @dataclass(frozen=True)
@@ -139,15 +141,16 @@ def train(
     milestones = sorted({0, *(step for step in log_at if 0 <= step <= schedule.steps), schedule.steps})
     with _one_thread_each(problem.gram.device, threads) as run_all:
         turned, *turns = problem.turned() if on_hidden else (problem,)
+        size = shard(problem.gram.device.type)
         shards = [
             _Shard(
-                noise(turned, cells[i : i + SHARD], schedule.masks_per_step),
-                [f[i : i + SHARD] for f in start],
+                noise(turned, cells[i : i + size], schedule.masks_per_step),
+                [f[i : i + size] for f in start],
                 turns,
                 schedule,
                 deterministic,
             )
-            for i in range(0, len(cells), SHARD)
+            for i in range(0, len(cells), size)
         ]
         for begin, end in zip([0, *milestones], milestones, strict=False):
             run_all([partial(shard.run, begin, end) for shard in shards])
@@ -156,6 +159,11 @@ def train(
                 measure(end, *(factor.to(torch.float64, copy=True) for factor in found))
             advance(end - begin)
     return tuple(found)
+
+
+def shard(device: str) -> int:
+    """How many cells a device of that type trains at a time."""
+    return SHARD if device == "cpu" else GPU_SHARD
 
 
 class _Shard:

@@ -7,7 +7,7 @@ from repro.pipeline.experiment import experiment
 from repro.pipeline.settings import Config
 from repro.pipeline.system import threads
 from repro.training.sweep import Settings
-from repro.training.sweep.engine import SHARD, log_steps
+from repro.training.sweep.engine import log_steps, shard
 from repro.training.sweep.noise import CHUNK_NUMBERS
 
 FEW, SOME = 2, 4  # log points of trials
@@ -19,15 +19,16 @@ def estimate(config: Config) -> Estimate:
     assert isinstance(training, Settings)
     workers = 1 if config.device == "cuda" else threads.available(config.threads)
     cut, cells = config.cells > 1, config.networks
+    size = shard(config.device)
     width = getattr(config.model, "width", 1)
-    few = min(cells, SHARD * workers) if cut else cells
+    few = min(cells, size * workers) if cut else cells
     short = max(1, min(CHUNK_NUMBERS // (max(width) if isinstance(width, tuple) else width) ** 2, training.steps // 3))
 
     def trial(steps: int, log_points: int, count: int = few) -> tuple[float, float]:
         shorter = changed(config, training={"steps": steps, "log_points": log_points})
         return seconds(shorter, count if cut else None)
 
-    trial(short, FEW, min(few, SHARD))  # warms up, and shows the memory that the first cells need
+    trial(short, FEW, min(few, size))  # warms up, and shows the memory that the first cells need
     begun = peak()
     whole, once = trial(short, FEW)
     grown = peak()
@@ -40,12 +41,12 @@ def estimate(config: Config) -> Estimate:
     measurement = max(0.0, (closer - base) / max(1, points[1] - points[0]))
     fixed = whole - once + max(0.0, base - short * step - points[0] * measurement)
 
-    rounds = ceil(ceil(cells / SHARD) / workers) / ceil(ceil(few / SHARD) / workers)
+    rounds = ceil(ceil(cells / size) / workers) / ceil(ceil(few / size) / workers)
     shares = {
         "training": rounds * training.steps * step,
         "measuring": cells / few * len(log_steps(training.steps, training.log_points)) * measurement,
         "the rest": fixed + experiment(config).rest_seconds(config),
     }
-    memory = peak() + (cells - few) * (grown - begun) / max(1, few - SHARD)
+    memory = peak() + (cells - few) * (grown - begun) / max(1, few - size)
     sizes = f"{cells:,} cells × {training.steps:,} steps on {workers} threads"
     return Estimate(sizes, sum(shares.values()), memory, shares)
