@@ -47,7 +47,7 @@ COMMAND_LINE = {
     "negative seed": ([*LINEAR, "seed=-1"], "seed=-1: must be at least 0"),
     "seed of too many bits": ([*LINEAR, f"seed={2**63}"], f"seed={2**63}: must be less than"),
     "a seed twice": ([*LINEAR, "seed=[1,1]"], "seed=[1,1]: names 1 twice"),
-    "no seed": ([*LINEAR, "seed=[]"], "seed=[]: must have at least 1 value"),
+    "no seed": ([*LINEAR, "seed=[]"], "seed=[]: must have 1 or more values"),
     "p of one": ([*LINEAR, "dropout.p=1"], "dropout.p=1: must lie in (0, 1)"),
     "p in percent": ([*LINEAR, "dropout.p=80"], "dropout.p=80: must lie in (0, 1)"),
     "p and retain": ([*LINEAR, "dropout.retain=0.5", "dropout.p=0.5"], "p and retain are both given"),
@@ -155,7 +155,7 @@ COMMAND_LINE = {
         "map_retain=0.01: must be at least 0.3",
     ),
     "a stage too many": ([*BLOCKS, "options.map_stages=[-4,-1]"], "map_stages=[-4,-1]: resnet8 has stages -3 … -1"),
-    "no stage": ([*BLOCKS, "options.map_stages=[]"], "options.map_stages=[]: must have at least 1 value"),
+    "no stage": ([*BLOCKS, "options.map_stages=[]"], "options.map_stages=[]: must have 1 or more values"),
     "batch above the images": ([*DEEP, "data.subset=40"], "training.batch_size=50: must be at most 40"),
     "subset above the images": ([*DEEP, "data.subset=9999"], "data.subset=9999: must be at most 4000"),
     "subset below the classes": (

@@ -71,7 +71,7 @@ MISTAKES = {
     "data.rank=200": "data.rank=200: must be at most 80",
     "data.kind=image": "data.kind=image: must be one of arrays, cifar10, cifar100, digit_contours, digit_halves",
     "seed=-1": "seed=-1: must be at least 0",
-    "seed=[]": "seed=[]: must have at least 1 value",
+    "seed=[]": "seed=[]: must have 1 or more values",
     "seed=[1,1]": "seed=[1,1]: names 1 twice",
     "seed=1,2": "several values need -m for a run each, or seed=[1,2] for one run over all",
     "options.factor=0": "options.factor=0: must be greater than 0",

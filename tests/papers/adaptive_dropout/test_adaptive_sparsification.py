@@ -183,7 +183,7 @@ def test_the_authors_protocol_is_a_command():
         ("options.grid=[0]", "options.grid=0: must be greater than 0"),
         ("data.flip=true", "data.flip=true: has no effect here, images are taken as they are"),
         ("data.targets=centred", "data.targets=centred: has no effect here, what is minimised is the cross-entropy"),
-        ("model.hidden=[]", "model.hidden=[]: must have at least 1 value"),
+        ("model.hidden=[]", "model.hidden=[]: must have 1 or more values"),
         ("model=resnet8", "model.kind=resnet8: adaptive_sparsification takes model=lenet_300_100"),
         ("dropout=gaussian", "dropout=gaussian: has no effect here, how much is dropped follows from the weights"),
     ],

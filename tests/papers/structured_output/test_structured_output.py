@@ -318,7 +318,7 @@ def test_the_authors_protocol_is_the_gpu_scale():
         ("dropout=gaussian", "dropout=gaussian: has no effect here, costs of auto-encoders take its place"),
         ("training.momentum=0.5", "training.momentum=0.5: has no effect here, Adam has its own"),
         ("training.epochs=3", "training.steps: training.steps=400 and training.epochs=3: one of them must be a number"),
-        ("model.hidden=[9]", "model.hidden=[9]: must have at least 2 value"),
+        ("model.hidden=[9]", "model.hidden=[9]: must have 2 or more values"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(typed, message, told):

@@ -113,7 +113,7 @@ _MUST = {  # what a value must, by the type of pydantic's error
     "less_than_equal": "be at most {le}",
     "string_pattern_mismatch": "be lower-case letters, digits and _",
     "string_too_long": "have at most {max_length} characters",
-    "too_short": "have at least {min_length} value",
+    "too_short": "have {min_length} or more values",
 }
 
 
