@@ -1,6 +1,8 @@
 """`make gpu`, as far as it goes without one: what it does in which order, and its benchmarks on a pretended GPU."""
 
 import importlib.util
+import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -32,21 +34,48 @@ def script():
     return module("scripts/gpu.py")
 
 
-def test_everything_once_and_the_first_first(script):
-    names = [name for name, _ in script.steps()]
+def test_everything_once_and_the_first_first(script, tmp_path):
+    names = [name for name, _ in script.steps(tmp_path)]
     experiments = [name.partition(" ")[2] for name in names if name.startswith("experiment ")]
     assert sorted(experiments) == sorted(files.experiments())
     assert experiments[: len(script.FIRST)] == list(script.FIRST)
-    assert names[0] == "tests"
-    for _, command in script.steps(["seed=[0]"]):
+    assert names[: 1 + len(script.BENCHMARKS)] == ["tests", *(f"benchmark {name}" for name in script.BENCHMARKS)]
+    for name, command in script.steps(tmp_path, ["seed=[0]"]):
         assert command[0] == "-m" or (ROOT / command[0]).exists()
-    assert all("seed=[0]" in command for name, command in script.steps(["seed=[0]"]) if name.startswith("experiment"))
+        assert ("seed=[0]" in command) == name.startswith("experiment")
+
+
+@pytest.mark.parametrize(("gpu", "again"), [("H100", False), (None, True)])
+def test_what_is_measured_is_not_measured_again(script, tmp_path, gpu, again):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench/gpu.json").write_text(json.dumps({"environment": {"gpu": gpu}}))
+    assert ("benchmark gpu" in dict(script.steps(tmp_path))) == again
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["--minutes", "-1"], "--minutes -1: must be positive"),
+        (["scale=smoke"], "scale=smoke: this is for scale=gpu"),
+        (["no.such=1"], "planned: scale=gpu no.such=1"),
+    ],
+)
+def test_mistakes_are_told_first(script, typed, told, monkeypatch):
+    def plan(overrides):
+        raise UserError(f"planned: {' '.join(overrides)}")
+
+    monkeypatch.setattr(script.conf, "cuda_is_usable", lambda: True)
+    monkeypatch.setattr(script, "plan", plan)
+    monkeypatch.setattr(script, "run", lambda *_: pytest.fail("something ran"))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *typed])
+    with pytest.raises(UserError, match=re.escape(told)):
+        script.main()
 
 
 def test_how_a_step_ended(script):
     assert script.run(["-c", "pass"], 60) == "done"
     assert script.run(["-c", "raise SystemExit(3)"], 60).startswith("exit code 3 ")
-    assert script.run(["-c", "import time; time.sleep(600)"], 1.0) == "goes on with the next call, after 1 s"
+    assert script.run(["-c", "import time; time.sleep(600)"], 1.0) == "stopped after 1 s, the next call goes on"
 
 
 def test_what_is_packed(script, tmp_path):
