@@ -45,9 +45,9 @@ OVERRIDES = {
 
 @pytest.fixture
 def record_of(tmp_path):
-    def run(experiment):
+    def run(experiment, *more):
         results = [f"results={tmp_path}", "force=true"]
-        config = settings.load([f"experiment={experiment}", *SMALL, *OVERRIDES[experiment], *results])
+        config = settings.load([f"experiment={experiment}", *SMALL, *OVERRIDES[experiment], *results, *more])
         return Run(config, "the command").write(compute(config, Progress("", quiet=True)), {})
 
     return run
@@ -248,7 +248,9 @@ CONTROLS = [
 )
 def test_a_wrong_theory_fails(experiment, wrong, expected, record_of, monkeypatch):
     wrong(monkeypatch)
-    found = decisions(record_of(experiment))
+    # the width that the closed form needs is most of the work, and another problem than that of the grid
+    alone = ["options.width_needed=null"] if experiment == "global_minimum" and "width_needed" not in expected else []
+    found = decisions(record_of(experiment, *alone))
     assert {claim for claim, decision in found.items() if decision == "fails"} >= expected, found
 
 
