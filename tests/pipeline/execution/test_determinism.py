@@ -23,7 +23,10 @@ PROCESSES = "training.processes=2"  # of one experiment of networks; the code th
 # of experiments whose settings are others, or take long
 OTHER = {
     "deep_linear_collapse": [*LINEAR, "model.depth=[2,3]", "dropout.retain=[0.3,0.9]", "training.steps=50"],
-    "last_layer_dropout": [*DEEP, PROCESSES, "dropout.retain=0.2", "options.monte_carlo_masks=256", "options.measurements=1"],
+    "last_layer_dropout": [
+        *[*DEEP, PROCESSES],
+        *["dropout.retain=0.2", "options.monte_carlo_masks=256", "options.measurements=1"],
+    ],
     "dropblock_approximation": [*DEEP, "options.places=[maps]", "options.map_stages=[-1]"],
     "deep_linear_regularizer": [*LINEAR, "training.steps=40"],
     "adaptive_penalties": ["options.points=30", "options.masks=64"],
