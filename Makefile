@@ -54,7 +54,7 @@ compare: $(STAMP) ## set your records beside the reference ones
 	@set -f; $(BIN)/python scripts/compare.py $(OVERRIDES)
 
 test: $(STAMP) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(STAMP) ## reproduce-all killed, and its files damaged, over and over; ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/chaos.py $(ARGS)

@@ -45,9 +45,13 @@ def decisions(record):
     }
 
 
-@pytest.mark.parametrize("experiment", list(SMALL))
-def test_all_claims_hold(experiment, tmp_path):
-    found = decisions(record_of(experiment, tmp_path))
+@pytest.fixture(scope="module", params=list(SMALL))
+def honest(request, tmp_path_factory):
+    return record_of(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_all_claims_hold(honest):
+    found = decisions(honest)
     assert set(found.values()) == {"holds"}, found
 
 
@@ -182,11 +186,10 @@ def test_every_claim_has_a_control():
         assert stated == set().union(*(expected for name, _, expected in CONTROLS if name == experiment))
 
 
-@pytest.mark.parametrize("experiment", list(SMALL))
-def test_figures(experiment, tmp_path):
-    record = record_of(experiment, tmp_path)
-    figures = Experiment(module_of(experiment)).figures(record)
-    assert set(figures) == set(Experiment(module_of(experiment)).captions)
+def test_figures(honest):
+    shows = Experiment(module_of(honest.config["module"]))
+    figures = shows.figures(honest)
+    assert set(figures) == set(shows.captions)
     with plotting.style():
         for draw in figures.values():
             draw().draw_without_rendering()

@@ -18,12 +18,17 @@ from repro.pipeline.settings import load
 from repro.pipeline.system.errors import UserError
 
 LINEAR = ["data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6", "model.width=8"]
-DEEP = ["data.subset=100", "training.epochs=1", "training.processes=2"]
+DEEP = ["data.subset=100", "training.epochs=1"]
+PROCESSES = "training.processes=2"  # of one experiment of networks; the code that starts them is that of the other
 # of experiments whose settings are others, or take long
 OTHER = {
     "deep_linear_collapse": [*LINEAR, "model.depth=[2,3]", "dropout.retain=[0.3,0.9]", "training.steps=50"],
-    "last_layer_dropout": [*DEEP, "dropout.retain=0.2", "options.monte_carlo_masks=256", "options.measurements=1"],
+    "last_layer_dropout": [
+        *[*DEEP, PROCESSES],
+        *["dropout.retain=0.2", "options.monte_carlo_masks=256", "options.measurements=1"],
+    ],
     "dropblock_approximation": [*DEEP, "options.places=[maps]", "options.map_stages=[-1]"],
+    "deep_linear_regularizer": [*LINEAR, "training.steps=40"],
     "adaptive_penalties": ["options.points=30", "options.masks=64"],
     "adaptive_regression": ["data.samples=20", "data.features=30", "training.steps=20", "seed=0"],
     "adaptive_sparsification": ["data.subset=100", "model.hidden=[8,8]", "training.batch_size=50", "training.epochs=1"],
@@ -96,10 +101,10 @@ def hashes(folder):
 def folders(tmp_path_factory):
     commands = [small(name) for name in EXPERIMENTS]
     one, other = tmp_path_factory.mktemp("one") / "here", tmp_path_factory.mktemp("other") / "some" / "where" / "else"
-    control = tmp_path_factory.mktemp("control") / "here"
-    seeded = [[*commands[0], "seed=[7]"]]
+    control = one / "control"
+    seeded = [*commands[0], "seed=[7]", f"results={control}/results"]
     shuffled = random.Random(1).sample(commands, len(commands))
-    processes = [started(one, commands, "1"), started(other, shuffled, "4711"), started(control, seeded, "1")]
+    processes = [started(one, [*commands, seeded], "1"), started(other, shuffled, "4711")]
     for process in processes:
         error = process.communicate(timeout=900)[1]
         assert process.returncode == 0, error

@@ -21,6 +21,7 @@ DEEP = [
     "experiment=last_layer_dropout", "scale=cpu", "device=cpu", "seed=0", "training.processes=2", "training.epochs=12",
     "dropout.block_size=[1,4,8]", "dropout.retain=[0.02,0.5,0.95]", "training.batch_size=50", "data.imbalance=1.0",
 ]  # fmt: skip
+TINY = ["data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6", "model.width=8"]
 STEP, POINT, FIXED, EPOCH, IMAGE = 2e-3, 5e-2, 0.7, 0.3, 1e-3
 
 
@@ -62,10 +63,15 @@ def test_networks(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["global_minimum", "dropconnect", "deep_linear_collapse", "last_layer_dropout"])
-def test_it_says_and_writes_nothing(name, capsys, tmp_path):
+def test_it_says_and_writes_nothing(name, capsys, tmp_path, monkeypatch):
+    for module in (of_sweeps, of_networks):
+        monkeypatch.setattr(module, "TRIAL", 0.01)
+        monkeypatch.setattr(module, "TRIES", 1)
     threads = torch.get_num_threads()
-    small = ["scale=smoke", "device=cpu"] + (["data.subset=300"] if "layer" in name else ["training.steps=30"])
-    small += ["model.depth=[2,3]", "options.starts=1"] if "collapse" in name else []  # what it takes beside training
+    small = ["scale=smoke", "device=cpu"] + (["data.subset=300"] if "layer" in name else [*TINY, "training.steps=30"])
+    small += [] if "collapse" in name or "minimum" in name else ["options.monte_carlo_masks=64"]
+    if "collapse" in name:  # what it takes beside training
+        small += ["model.depth=[2,3]", "dropout.retain=[0.3,0.9]", "options.starts=1"]
     assert cli.run([f"experiment={name}", *small, "estimate=true"]) == 0
     printed = capsys.readouterr().out
     assert f"{name}: " in printed

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -114,59 +113,54 @@ def test_a_module_of_the_users_that_is_not_here_cannot_be_compared(my):
     assert code.computed_by(CONFIG | {"data": {"kind": "not.here"}}) is None
 
 
-@pytest.fixture
-def ours(tmp_path, monkeypatch):
-    """A copy of our modules, whose files a test may change."""
-    shutil.copytree(code.ROOT / "repro", tmp_path / "repro", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code, "ROOT", tmp_path)
-    fresh()
-    return tmp_path / "repro"
-
-
-@cache
-def config(name):
-    return load([f"experiment={name}", "scale=smoke", "device=cpu"]).plain()
-
-
-def of_each():
-    fresh()
-    return {name: code.computed_by(config(name)) for name in EXPERIMENTS}
-
-
 EXPERIMENTS = list(conf.experiments())
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "of"),
-    [
-        # a comment, a message, what only shows
-        ("pipeline/system/errors.py", "import", "# a comment\nimport", set()),
-        ("pipeline/plotting.py", "def save", "SOMETHING = 1\n\n\ndef save", set()),
-        ("papers/structured_dropout/rank_collapse/figures.py", "import", "SOMETHING = 1\nimport", set()),
-        ("theory/support_norm.py", "import torch\n", "import torch\n\nNEW = 1\n", set()),
-        # a noise, and those who ask for it
-        ("dropout/gaussian/masks.py", "class CorrelatedGaussian", "@final\nclass CorrelatedGaussian",
-         {"any_dropout", "global_minimum_any_dropout"}),
-        ("data/digit_halves/load.py", "pixels[:392], pixels[392:]", "pixels[392:], pixels[:392]",
-         {"rank_collapse_digits", "deep_linear_collapse_digits"}),
-        ("training/network/loop.py", '"code": task.code', '"code": task.code + ""',
-         {name for name in EXPERIMENTS if name.startswith("last_layer") or name == "dropblock_approximation"}),
-        ("pipeline/store/parts.py", "ignore_index=True", "ignore_index=False", set(EXPERIMENTS)),
-    ],
-)  # fmt: skip
-def test_of_ours_too(ours, file, old, new, of):
-    before = of_each()
-    path = ours / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+def of_each():
+    configs = {name: load([f"experiment={name}", "scale=smoke", "device=cpu"]).plain() for name in EXPERIMENTS}
+    fresh()
+    return {name: code.computed_by(config) for name, config in configs.items()}
+
+
+@pytest.fixture(scope="module")
+def before():
+    return of_each()
+
+
+CHANGES = [
+    # a comment, a message, what only shows
+    ("pipeline.system.errors", "import", "# a comment\nimport", set()),
+    ("pipeline.plotting", "def save", "SOMETHING = 1\n\n\ndef save", set()),
+    ("papers.structured_dropout.rank_collapse.figures", "import", "SOMETHING = 1\nimport", set()),
+    ("theory.support_norm", "import torch\n", "import torch\n\nNEW = 1\n", set()),
+    # a noise, and those who ask for it
+    ("dropout.gaussian.masks", "class CorrelatedGaussian", "@final\nclass CorrelatedGaussian",
+     {"any_dropout", "global_minimum_any_dropout"}),
+    ("data.digit_halves.load", "pixels[:392], pixels[392:]", "pixels[392:], pixels[:392]",
+     {"rank_collapse_digits", "deep_linear_collapse_digits"}),
+    ("training.network.loop", "task.code", "str(task.code)",
+     {name for name in EXPERIMENTS if name.startswith("last_layer") or name == "dropblock_approximation"}),
+    ("pipeline.store.parts", "ignore_index=True", "ignore_index=False", set(EXPERIMENTS)),
+]  # fmt: skip
+
+
+def test_of_ours_too(before, tmp_path, monkeypatch):
+    """All changes at once, in a copy: each is seen in the hash of its own module, by those whom it concerns."""
+    shutil.copytree(code.ROOT / "repro", tmp_path / "repro", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    for module, old, new, _ in CHANGES:
+        path = tmp_path.joinpath("repro", *module.split(".")).with_suffix(".py")
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
     after = of_each()
-    assert {name for name in EXPERIMENTS if after[name] != before[name]} == of
+    found = {(name, module) for name in EXPERIMENTS for module, _ in before[name].items() ^ after[name].items()}
+    assert found == {(name, f"repro.{module}") for module, _, _, of in CHANGES for name in of}
 
 
-def test_every_definition_behind_a_run_is_found():
+def test_every_definition_behind_a_run_is_found(before):
     """Names that the modules of an experiment take from another are defined there; else all of it would count."""
-    for modules in of_each().values():
+    for modules in before.values():
         assert {module.rpartition(".")[2] for module in modules} & {"figures", "claims", "plotting"} == set()
     assert Path(code._path("repro.dropout.dropblock.masks")).is_file()
     assert code._behind("repro.dropout", "DropBlock")[1] == [("repro.dropout.dropblock.masks", "DropBlock")]

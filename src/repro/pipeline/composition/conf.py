@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from repro.pipeline.composition.files import CONF, experiments, groups, option
+from repro.pipeline.composition.files import CONF, experiments, groups, keys_of, option
 from repro.pipeline.composition.typed import NOTHING, in_quotes, parsed
 from repro.pipeline.composition.wording import dotted_keys, first_line, nearest, shown
 from repro.pipeline.system.errors import UserError
@@ -120,7 +120,7 @@ def compose_all(overrides: Sequence[str], extra: Path | None, *, return_hydra_co
 def _exchange(config: DictConfig, group: str, name: str, typed: Sequence[str], extra: Path | None) -> None:
     """Gives `config[group]` what the option `name` sets, but for the keys that were `typed`."""
     own, inherited = option(group, name, extra)
-    default = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8")).get(group) or {}
+    default = keys_of(CONF / "config.yaml").get(group) or {}
     with open_dict(config):
         for key in list(config[group]):
             if key not in {*own, *inherited, *default} and f"{group}.{key}" not in typed:

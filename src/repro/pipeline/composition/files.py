@@ -4,11 +4,18 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 CONF = Path(__file__).resolve().parents[4] / "conf"
 PAPERS = Path(__file__).resolve().parents[2] / "papers"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
+
+
+def keys_of(path: Path) -> dict[str, Any]:
+    """What a file of ours or of the user's sets, unresolved."""
+    return yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}
 
 
 def experiments(*confs: Path) -> dict[str, str]:
@@ -53,7 +60,7 @@ def _stated(key: str, path: Path) -> str:
 
 def option(group: str, name: str, extra: Path | None = None) -> tuple[dict[str, object], dict[str, object]]:
     """What the file of an option sets itself, and what it inherits through its list of defaults, unresolved."""
-    *bases, own = (yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in files_of(group, name, extra))
+    *bases, own = map(keys_of, files_of(group, name, extra))
     own.pop("defaults", None)
     return own, {key: value for base in bases for key, value in base.items() if key != "defaults"}
 
@@ -62,8 +69,7 @@ def files_of(group: str, name: str, extra: Path | None = None) -> list[Path]:
     """The file of an option, after those from which it inherits through its list of defaults."""
     places = [conf / group / f"{name}.yaml" for conf in (CONF, extra) if conf]  # in Hydra's order
     path = next((place for place in places if place.is_file()), places[0])
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    bases = [base for base in found.get("defaults", []) if isinstance(base, str) and base != "_self_"]
+    bases = [base for base in keys_of(path).get("defaults", []) if isinstance(base, str) and base != "_self_"]
     return [*(file for base in bases for file in files_of(group, base, extra)), path]
 
 
