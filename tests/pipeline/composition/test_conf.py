@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from repro.pipeline.composition import conf, files
 from repro.pipeline.settings import load
+from repro.pipeline.system.errors import UserError
 
 
 @pytest.mark.parametrize("name", sorted(conf.experiments()))
@@ -36,6 +37,13 @@ def test_the_gpu_scale_takes_cifar10_only_where_it_is_or_may_be_fetched(tmp_path
 def test_a_group_chosen_on_the_command_line_is_taken_whole():
     chosen = load(["experiment=last_layer_dropout", "data=fashion_mnist", "model=resnet50"])
     assert (chosen.data.kind, chosen.model.kind, chosen.model.width) == ("fashion_mnist", "resnet50", 2048)
+
+
+def test_what_an_experiment_sets_of_another_option_is_gone():
+    data = load(["experiment=dropconnect", "data=arrays", "data.X=x", "data.Y=y"]).data
+    assert "correlation" not in data.model_dump()
+    with pytest.raises(UserError, match=r"^data\.correlation=0\.9: "):
+        load(["experiment=dropconnect", "data=arrays", "data.X=x", "data.Y=y", "data.correlation=0.9"])
 
 
 def test_every_experiment_is_listed_under_the_paper_that_it_says():
