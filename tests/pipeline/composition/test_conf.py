@@ -43,7 +43,7 @@ def test_what_an_experiment_sets_of_another_option_is_gone():
     chosen = ["experiment=dropconnect", "data=arrays", "data.X=X.npy", "data.Y=Y.npy"]
     assert conf.composed(["experiment=dropconnect"])["data"]["correlation"] == 0.9
     assert "correlation" not in conf.composed(chosen)["data"]
-    with pytest.raises(UserError, match="data.correlation: unknown key"):
+    with pytest.raises(UserError, match=r"data\.correlation: unknown key"):
         load([*chosen, "data.correlation=0.9"])
 
 
