@@ -1,8 +1,8 @@
 """python scripts/mutants.py [MODULE ...] [--jobs 2] [--out mutants.csv]
 
 Breaks repro/theory in one place at a time (a sign, an index, a factor) and looks who notices: the claims, judged on
-small runs of the linear experiments, and of what they let pass the unit tests of the theory. Prints a table of counts
-and writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes some forty minutes.
+small runs of experiments, and of what they let pass the unit tests that use the module. Prints a table of counts and
+writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes some two hours.
 
 The mutants are cosmic-ray's, one replacement for each arithmetic operator and the nearest for each comparison; `|`
 stands in annotations alone. Each lives in a fork of a process that has imported torch but not the theory, and is judged
@@ -14,6 +14,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import functools
 import io
 import itertools
 import logging
@@ -23,7 +24,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,7 @@ from types import FrameType
 import cvxpy  # noqa: F401  warm for the forks, as the next ones
 import hypothesis  # noqa: F401
 import modopt.opt.proximity  # noqa: F401
+import mpmath  # noqa: F401
 import pandas as pd
 import pytest
 import scipy.optimize  # noqa: F401
@@ -48,7 +50,8 @@ from repro.pipeline.system.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 THEORY = Path(repro.__file__).parent / "theory"
-LIMIT = 300  # seconds for all experiments, or all tests: a mutant may loop forever
+MODULES = sorted(path.relative_to(THEORY).with_suffix("").as_posix() for path in THEORY.rglob("[!_]*.py"))
+LIMIT = 120  # seconds for all experiments, or all tests: a mutant may loop forever
 
 OPERATORS = [
     *(f"ReplaceBinaryOperator_{swap}" for swap in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "FloorDiv_Mul")),
@@ -60,13 +63,11 @@ OPERATORS = [
     *("NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop", "ExceptionReplacer"),
 ]
 
-# Small problems, trained long enough for every claim to hold; the quickest to notice first. Each is named after its
+# Small problems, trained long enough that no claim fails; the quickest to notice first. Each is named after its
 # experiment and, in brackets, what is particular.
-SMALL = [
-    *("scale=cpu", "device=cpu", "threads=1", "seed=0", "tracking.mode=disabled"),
-    *("data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6"),
-]
-RUNS = {
+EACH = ("device=cpu", "threads=1", "tracking.mode=disabled")
+SMALL = ("scale=cpu", "seed=0", "data.in_features=12", "data.out_features=10", "data.samples=80", "data.rank=6")
+LINEAR = {
     "rank_collapse": ["model.width=16", "dropout.block_size=[1,2,4]", "dropout.p=[0.5,0.7,0.9]", "training.steps=2000"],
     "rank_collapse (few inputs)": [
         *("data.in_features=8", "data.out_features=12", "model.width=8"),
@@ -81,7 +82,7 @@ RUNS = {
         *("model.width=16", "dropout.block_size=[1,2,4]", "dropout.p=[0.7,0.9]", "training.steps=2000"),
         *("options.width_needed.widths=[4,4]", "options.width_needed.starts=1"),  # too slow for a claim each time
     ],
-    "dropconnect": ["model.width=8", "dropout.retain=0.6", "training.steps=600", "options.monte_carlo_masks=4096"],
+    "dropconnect": ["model.width=8", "dropout.retain=0.6", "training.steps=600", "options.monte_carlo_masks=16384"],
     "deep_linear_regularizer": [
         *("model.depth=[2,3]", "model.width=[4,6]", "dropout.retain=[0.6,0.8]"),
         *("training.steps=300", "training.log_points=4", "options.random_networks=400"),
@@ -91,6 +92,15 @@ RUNS = {
         *("training.steps=1500", "options.starts=1"),
     ],
 }
+OTHERS = {
+    "adaptive_regression": [],
+    "adaptive_penalties": [],
+    "incremental_schedule": ["seed=0"],
+    "structured_noise": ["options.monte_carlo_masks=131072", "options.rotations=500"],
+    "structured_output_landmarks": ["seed=0", "options.pairs=20"],
+}
+RUNS = {name: [*EACH, *SMALL, *overrides] for name, overrides in LINEAR.items()}
+RUNS |= {name: [*EACH, "scale=smoke", *overrides] for name, overrides in OTHERS.items()}
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ class Mutant:
     line: int
     change: str
     source: str
-    experiments: tuple[str, ...] = tuple(RUNS)
+    experiments: tuple[str, ...] = ()
     killed_by: str = ""
 
 
@@ -114,16 +124,20 @@ class TooSlow(BaseException):
     """Not an Exception, so that nothing on the way takes it for one."""
 
 
-def mutants(path: Path) -> Iterator[Mutant]:
+def source(module: str) -> str:
+    return (THEORY / f"{module}.py").read_text(encoding="utf-8")
+
+
+def mutants(module: str) -> Iterator[Mutant]:
     """Every mutant of a module."""
-    original = path.read_text(encoding="utf-8")
+    original = source(module)
     for name in OPERATORS:
         for occurrence in itertools.count():
             mutated = mutate_code(original, get_operator(f"core/{name}")(), occurrence)
             if mutated is None:
                 break
             line, change = _change(original, mutated)
-            yield Mutant(path.stem, name, line, change, mutated)
+            yield Mutant(module, name, line, change, mutated)
 
 
 def _change(original: str, mutated: str) -> tuple[int, str]:
@@ -164,7 +178,7 @@ def judged_by_claims(mutant: Mutant) -> Mutant:
                 record = run.write(compute(run.config, Progress("", quiet=True)), {})
                 for claim in experiment_of(run.config).claims:
                     verdict = verdicts.judge(claim, record, experiment=experiment, command="")
-                    if verdict is not None and verdict.decision != "holds":
+                    if verdict is not None and verdict.decision == "fails":
                         return replace(mutant, killed_by=f"claim {experiment}.{claim.id}")
             except Exception as error:
                 return replace(mutant, killed_by=f"{type(error).__name__} in {experiment}")
@@ -173,25 +187,30 @@ def judged_by_claims(mutant: Mutant) -> Mutant:
     return mutant
 
 
-def reached(module: str, experiment: str) -> set[int]:
-    """The lines of a module that are for the claims of an experiment to judge: of statements that it executes, but for
-    checks of arguments."""
-    source = (THEORY / f"{module}.py").read_text(encoding="utf-8")
-    lines: set[int] = set()
-    checks: set[int] = set()
+def reached(experiment: str) -> dict[str, set[int]]:
+    """The lines of each module that are for the claims of an experiment to judge: of statements that it executes, but
+    for checks of arguments. No claim of the experiment fails on the theory as it is."""
+    lines: dict[str, set[int]] = {module: set() for module in MODULES}
 
     def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
-        if not frame.f_code.co_filename.endswith(f"/theory/{module}.py"):
+        module = frame.f_code.co_filename.rpartition("/theory/")[2].removesuffix(".py")
+        if module not in lines:
             return None
-        lines.add(frame.f_lineno)
+        lines[module].add(frame.f_lineno)
         return trace
 
     sys.settrace(trace)
     try:
-        judged_by_claims(Mutant(module, "none", 0, "", source, (experiment,)))
+        healthy = judged_by_claims(Mutant(MODULES[0], "none", 0, "", source(MODULES[0]), (experiment,)))
     finally:
         sys.settrace(None)
-    for node in ast.walk(ast.parse(source)):
+    assert not healthy.killed_by, f"{healthy.killed_by} without a mutant"
+    return {module: _judged(ast.parse(source(module)), executed) for module, executed in lines.items()}
+
+
+def _judged(tree: ast.Module, executed: set[int]) -> set[int]:
+    lines, checks = set(executed), set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
             inner = getattr(node, "body", None)
             whole = range(node.lineno, inner[0].lineno if inner else (node.end_lineno or node.lineno) + 1)
@@ -206,13 +225,30 @@ def _is_check(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and ast.unparse(node).lstrip("_").startswith("check_")
 
 
+@functools.cache
+def tests_of(module: str) -> tuple[str, ...]:
+    """The tests of the theory that use a module, the nearest first: those named after it, its package or a module that
+    imports it, those that import from one of these, and for functions that take arrays those of arrays."""
+    users, before = {module}, set[str]()
+    while users != before:
+        before, users = users, users | {user for user in MODULES if _imports(source(user), users)}
+    names = {f"test_{user.split('/')[0]}" for user in users}
+    if "@takes_arrays" in source(module):
+        names.add("test_arrays")
+    nearest = f"test_{module.split('/')[0]}"
+    tests = sorted((ROOT / "tests/theory").glob("test_*.py"), key=lambda file: (file.stem != nearest, file))
+    return tuple(str(file) for file in tests if file.stem in names or _imports(file.read_text(encoding="utf-8"), users))
+
+
+def _imports(text: str, modules: Iterable[str]) -> bool:
+    return any(f"repro.theory.{module.replace('/', '.')} import" in text for module in modules)
+
+
 def judged_by_tests(mutant: Mutant) -> Mutant:
     """The mutant with whether a test of the theory fails."""
     with _in_place(mutant):
         shapes = ["--jaxtyping-packages=repro.theory,beartype.beartype", "--import-mode=importlib"]
-        tests = ROOT / "tests/theory"
-        nearest_first = sorted(tests.glob("test_*.py"), key=lambda file: file.stem != f"test_{mutant.module}")
-        where = ["-c", str(ROOT / "pyproject.toml"), *map(str, nearest_first)]
+        where = ["-c", str(ROOT / "pyproject.toml"), *tests_of(mutant.module)]
         try:
             code = pytest.main(["-x", "-o", "addopts=", "-p", "no:cacheprovider", *shapes, *where])
         except TooSlow:
@@ -225,46 +261,44 @@ CONFIGS: dict[str, Config] = {}
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    modules = sorted(path.stem for path in THEORY.glob("[!_]*.py"))
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(modules)}; default: all")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}; default: all")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--claims-only", action="store_true", help="leave the unit tests out")
     parser.add_argument("--known", type=Path, help="an earlier --out: what its unit tests killed, later ones would too")
     parser.add_argument("--out", type=Path, default=Path("mutants.csv"))
     arguments = parser.parse_args()
-    if unknown := set(arguments.modules) - set(modules):
-        parser.error(f"no module {', '.join(unknown)} in theory; there are: {', '.join(modules)}")
+    chosen = arguments.modules or MODULES
+    if unknown := set(chosen) - set(MODULES):
+        parser.error(f"no module {', '.join(unknown)} in theory; there are: {', '.join(MODULES)}")
 
     logging.disable(logging.INFO)
     for name, overrides in RUNS.items():
-        CONFIGS[name] = load([f"experiment={name.split()[0]}", *SMALL, *overrides])  # imports the experiment
+        CONFIGS[name] = load([f"experiment={name.split()[0]}", *overrides])  # imports the experiment
     assert "repro.theory" not in sys.modules
 
-    chosen = [THEORY / f"{name}.py" for name in arguments.modules or modules]
-    found = [mutant for path in chosen for mutant in mutants(path)]
-    healthy = Mutant(chosen[0].stem, "none", 0, "", chosen[0].read_text(encoding="utf-8"))
+    results: list[Mutant] = []
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        for judge in (judged_by_claims, judged_by_tests):
-            assert not pool.apply(judge, [healthy]).killed_by, f"{judge.__name__} takes the theory itself for a mutant"
-        pairs = list(itertools.product((path.stem for path in chosen), RUNS))
-        executed = dict(zip(pairs, pool.starmap(reached, pairs, chunksize=1), strict=True))
-        found = [
-            replace(mutant, experiments=tuple(e for e in RUNS if mutant.line in executed[mutant.module, e]))
-            for mutant in found
+        executed = dict(zip(RUNS, pool.map(reached, RUNS, chunksize=1), strict=True))
+        healthy = [
+            Mutant(name, "none", 0, "", source(name)) for name in {tests_of(name): name for name in chosen}.values()
         ]
-        idle = [mutant for mutant in found if not mutant.experiments]
-        found = [mutant for mutant in found if mutant.experiments]
-        judged = []
-        for number, mutant in enumerate(pool.imap(judged_by_claims, found, chunksize=1), start=1):
-            print(f"[{number}/{len(found)}] {mutant.module}:{mutant.line} {mutant.killed_by or 'alive'}", flush=True)
-            judged.append(mutant)
-        write(judged + idle, arguments.out)
-        if arguments.claims_only:
-            return 0
-        alive = [mutant for mutant in judged if not mutant.killed_by] + idle
-        known, rest = _known(alive, arguments.known)
-        second = pool.map(judged_by_tests, rest, chunksize=1)
-    write([mutant for mutant in judged if mutant.killed_by] + known + second, arguments.out)
+        for mutant in [] if arguments.claims_only else pool.map(judged_by_tests, healthy, chunksize=1):
+            assert not mutant.killed_by, f"a unit test of {mutant.module} fails without a mutant"
+        for module in chosen:
+            found = [
+                replace(mutant, experiments=tuple(e for e in RUNS if mutant.line in executed[e][module]))
+                for mutant in mutants(module)
+            ]
+            judged = []
+            for number, mutant in enumerate(pool.imap(judged_by_claims, found, chunksize=1), start=1):
+                print(f"[{number}/{len(found)}] {module}:{mutant.line} {mutant.killed_by or 'alive'}", flush=True)
+                judged.append(mutant)
+            alive = [mutant for mutant in judged if not mutant.killed_by]
+            if not arguments.claims_only:
+                known, rest = _known(alive, arguments.known)
+                alive = known + pool.map(judged_by_tests, rest, chunksize=1)
+            results += [mutant for mutant in judged if mutant.killed_by] + alive
+            write(results, arguments.out)
     return 0
 
 
