@@ -1,20 +1,19 @@
 """python scripts/mutants.py [MODULE ...] [--jobs 2] [--out mutants.csv]
 
 Breaks repro/theory in one place at a time (a sign, an index, a factor) and looks who notices: the claims, judged on
-small runs of experiments, and of what they let pass the unit tests that use the module. Prints a table of counts and
-writes a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes some two hours.
+small runs of experiments, and of what they let pass the unit tests of the theory. Prints a table of counts and writes
+a row for each mutant. Needs the extra `mutation`: pip install -e .[mutation]. Takes some two hours.
 
 The mutants are cosmic-ray's, one replacement for each arithmetic operator and the nearest for each comparison; `|`
 stands in annotations alone. Each lives in a fork of a process that has imported torch but not the theory, and is judged
-by those experiments that execute its line. Lines that none executes, and checks of arguments, which no experiment gives
-wrong, go to the unit tests at once.
+by those experiments, and then tests, that execute its line. Lines that no experiment executes, and checks of arguments,
+which none gives wrong, go to the unit tests at once.
 """
 
 import argparse
 import ast
 import contextlib
 import difflib
-import functools
 import io
 import itertools
 import logging
@@ -24,6 +23,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,8 +107,8 @@ RUNS |= {name: [*EACH, "scale=smoke", *overrides] for name, overrides in OTHERS.
 class Mutant:
     """One broken place.
 
-    `source` is the module with it, `change` the lines that differ, `experiments` those that execute them, `killed_by`
-    who noticed.
+    `source` is the module with it, `change` the lines that differ, `experiments` and `tests` those that execute them,
+    `killed_by` who noticed.
     """
 
     module: str
@@ -117,6 +117,7 @@ class Mutant:
     change: str
     source: str
     experiments: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
     killed_by: str = ""
 
 
@@ -187,36 +188,49 @@ def judged_by_claims(mutant: Mutant) -> Mutant:
     return mutant
 
 
+class Lines:
+    """The lines of each module that are executed while it is entered."""
+
+    def __init__(self) -> None:
+        self.executed: dict[str, set[int]] = {}
+
+    def __enter__(self) -> dict[str, set[int]]:
+        self.executed = {module: set() for module in MODULES}
+        threading.settrace(self._trace)
+        sys.settrace(self._trace)
+        return self.executed
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        module = frame.f_code.co_filename.rpartition("/theory/")[2].removesuffix(".py")
+        if module not in self.executed:
+            return None
+        self.executed[module].add(frame.f_lineno)
+        return self._trace
+
+
 def reached(experiment: str) -> dict[str, set[int]]:
     """The lines of each module that are for the claims of an experiment to judge: of statements that it executes, but
     for checks of arguments. No claim of the experiment fails on the theory as it is."""
-    lines: dict[str, set[int]] = {module: set() for module in MODULES}
-
-    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
-        module = frame.f_code.co_filename.rpartition("/theory/")[2].removesuffix(".py")
-        if module not in lines:
-            return None
-        lines[module].add(frame.f_lineno)
-        return trace
-
-    sys.settrace(trace)
-    try:
+    with Lines() as executed:
         healthy = judged_by_claims(Mutant(MODULES[0], "none", 0, "", source(MODULES[0]), (experiment,)))
-    finally:
-        sys.settrace(None)
     assert not healthy.killed_by, f"{healthy.killed_by} without a mutant"
-    return {module: _judged(ast.parse(source(module)), executed) for module, executed in lines.items()}
+    return {module: statements(module, lines, checks=False) for module, lines in executed.items()}
 
 
-def _judged(tree: ast.Module, executed: set[int]) -> set[int]:
-    lines, checks = set(executed), set()
-    for node in ast.walk(tree):
+def statements(module: str, executed: set[int], *, checks: bool) -> set[int]:
+    """All lines of the statements of which one is executed, with or without checks of arguments."""
+    lines, left_out = set(executed), set[int]()
+    for node in ast.walk(ast.parse(source(module))):
         if isinstance(node, ast.stmt):
             inner = getattr(node, "body", None)
             whole = range(node.lineno, inner[0].lineno if inner else (node.end_lineno or node.lineno) + 1)
             if lines & set(whole):
-                (checks if _is_check(node) else lines).update(whole)
-    return lines - checks
+                (left_out if _is_check(node) and not checks else lines).update(whole)
+    return lines - left_out
 
 
 def _is_check(node: ast.stmt) -> bool:
@@ -225,35 +239,60 @@ def _is_check(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and ast.unparse(node).lstrip("_").startswith("check_")
 
 
-@functools.cache
-def tests_of(module: str) -> tuple[str, ...]:
-    """The tests of the theory that use a module, the nearest first: those named after it, its package or a module that
-    imports it, those that import from one of these, and for functions that take arrays those of arrays."""
-    users, before = {module}, set[str]()
-    while users != before:
-        before, users = users, users | {user for user in MODULES if _imports(source(user), users)}
-    names = {f"test_{user.split('/')[0]}" for user in users}
-    if "@takes_arrays" in source(module):
-        names.add("test_arrays")
-    nearest = f"test_{module.split('/')[0]}"
-    tests = sorted((ROOT / "tests/theory").glob("test_*.py"), key=lambda file: (file.stem != nearest, file))
-    return tuple(str(file) for file in tests if file.stem in names or _imports(file.read_text(encoding="utf-8"), users))
+class Tests:
+    """The tests to run, all if none are named; and which lines each executes, if asked."""
+
+    def __init__(self, names: tuple[str, ...] = (), *, traced: bool = False) -> None:
+        self.names, self.traced = names, traced
+        self.lines: dict[str, dict[str, set[int]]] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if item.nodeid in self.names or not self.names]
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        with Lines() if self.traced else contextlib.nullcontext({}) as executed:
+            yield
+        self.lines[item.nodeid] = executed
 
 
-def _imports(text: str, modules: Iterable[str]) -> bool:
-    return any(f"repro.theory.{module.replace('/', '.')} import" in text for module in modules)
+def _passed(tests: Tests, files: Iterable[str]) -> bool:
+    shapes = ["--jaxtyping-packages=repro.theory,beartype.beartype", "--import-mode=importlib"]
+    where = ["-c", str(ROOT / "pyproject.toml"), *(str(ROOT / file) for file in files)]
+    quick = ["-x", "--tb=no", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:unraisableexception"]
+    return pytest.main([*quick, *shapes, *where], plugins=[tests]) == 0
+
+
+def executed_by_tests() -> dict[str, dict[str, set[int]]]:
+    """The lines of each module that each test of the theory executes. None fails on the theory as it is."""
+    with _in_place(Mutant(MODULES[0], "none", 0, "", source(MODULES[0]))):
+        signal.alarm(0)
+        tests = Tests(traced=True)
+        assert _passed(tests, ["tests/theory"]), "a unit test fails without a mutant"
+    return {
+        name: {module: statements(module, lines, checks=True) for module, lines in executed.items() if lines}
+        for name, executed in tests.lines.items()
+    }
+
+
+def tests_of(module: str, line: int, executed: dict[str, dict[str, set[int]]]) -> tuple[str, ...]:
+    """The tests that execute a line; of one that none does, as what is done on import, those that execute the module.
+    Those in the file that is named after the module, or its package, come first."""
+    users = {name: lines[module] for name, lines in executed.items() if module in lines}
+    nearest = f"test_{module.split('/')[0]}.py"
+    return tuple(sorted([name for name in users if line in users[name]] or users, key=lambda name: nearest not in name))
 
 
 def judged_by_tests(mutant: Mutant) -> Mutant:
-    """The mutant with whether a test of the theory fails."""
+    """The mutant with whether a unit test fails, of those that execute its line."""
+    if not mutant.tests:
+        return mutant
     with _in_place(mutant):
-        shapes = ["--jaxtyping-packages=repro.theory,beartype.beartype", "--import-mode=importlib"]
-        where = ["-c", str(ROOT / "pyproject.toml"), *tests_of(mutant.module)]
         try:
-            code = pytest.main(["-x", "-o", "addopts=", "-p", "no:cacheprovider", *shapes, *where])
+            passed = _passed(Tests(mutant.tests), dict.fromkeys(name.partition("::")[0] for name in mutant.tests))
         except TooSlow:
-            code = -1
-    return replace(mutant, killed_by="" if code == 0 else "unit tests")
+            passed = False
+    return replace(mutant, killed_by="" if passed else "unit tests")
 
 
 CONFIGS: dict[str, Config] = {}
@@ -263,6 +302,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}; default: all")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="judge one mutant of N")
     parser.add_argument("--claims-only", action="store_true", help="leave the unit tests out")
     parser.add_argument("--known", type=Path, help="an earlier --out: what its unit tests killed, later ones would too")
     parser.add_argument("--out", type=Path, default=Path("mutants.csv"))
@@ -279,15 +319,15 @@ def main() -> int:
     results: list[Mutant] = []
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
         executed = dict(zip(RUNS, pool.map(reached, RUNS, chunksize=1), strict=True))
-        healthy = [
-            Mutant(name, "none", 0, "", source(name)) for name in {tests_of(name): name for name in chosen}.values()
-        ]
-        for mutant in [] if arguments.claims_only else pool.map(judged_by_tests, healthy, chunksize=1):
-            assert not mutant.killed_by, f"a unit test of {mutant.module} fails without a mutant"
+        tested = {} if arguments.claims_only else pool.apply(executed_by_tests)
         for module in chosen:
             found = [
-                replace(mutant, experiments=tuple(e for e in RUNS if mutant.line in executed[e][module]))
-                for mutant in mutants(module)
+                replace(
+                    mutant,
+                    experiments=tuple(name for name in RUNS if mutant.line in executed[name][module]),
+                    tests=tests_of(module, mutant.line, tested),
+                )
+                for mutant in itertools.islice(mutants(module), 0, None, arguments.every)
             ]
             judged = []
             for number, mutant in enumerate(pool.imap(judged_by_claims, found, chunksize=1), start=1):
