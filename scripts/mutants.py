@@ -19,6 +19,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -52,6 +53,7 @@ ROOT = Path(__file__).resolve().parents[1]
 THEORY = Path(repro.__file__).parent / "theory"
 MODULES = sorted(path.relative_to(THEORY).with_suffix("").as_posix() for path in THEORY.rglob("[!_]*.py"))
 LIMIT = 120  # seconds for all experiments, or all tests: a mutant may loop forever
+MEMORY = 6 << 30  # bytes, for the same reason
 
 OPERATORS = [
     *(f"ReplaceBinaryOperator_{swap}" for swap in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "FloorDiv_Mul")),
@@ -161,6 +163,7 @@ def _in_place(mutant: Mutant) -> Iterator[Path]:
 
     signal.signal(signal.SIGALRM, too_slow)
     signal.alarm(LIMIT)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(THEORY, Path(folder) / "theory", ignore=shutil.ignore_patterns("__pycache__"))
         (Path(folder) / "theory" / f"{mutant.module}.py").write_text(mutant.source, encoding="utf-8")

@@ -151,9 +151,10 @@ def test_closed_proxes():
 
 def test_the_prox_of_log_square_is_the_best_root_of_its_cubic():
     """Where its slope rises, falls and rises again: 2c > 8 in (u − v)(1 + u²) + 2cu = 0."""
-    for c in (3.9, 4.0, 4.1, 4.5, 5.0, 6.5, 12.0, 40.0, 400.0):
-        edge = (c - 1 + math.sqrt(max(c * (c - 4), 0))) ** 0.5
-        z = torch.cat([torch.linspace(0.1, 4 * c**0.5, 40), torch.linspace(0.8, 1.2, 41) * 2 * edge]).double()
+    for c in (3.9, 4.0, 4.01, 4.02, 4.1, 5.0, 6.5, 12.0, 40.0, 400.0):
+        spread = math.sqrt(max(c * (c - 4), 0))
+        falls = [u + 2 * c * u / (1 + u * u) for u in ((c - 1 + spread) ** 0.5, (c - 1 - spread) ** 0.5)]
+        z = torch.cat([torch.linspace(0.1, 4 * c**0.5, 20).double(), torch.linspace(*falls, 40, dtype=torch.float64)])
         for v, found in zip(z.tolist(), LogSquare(1.0).prox(z, c).tolist(), strict=True):
             roots = np.roots([1, -v, 1 + 2 * c, -v])
             real = roots[np.abs(roots.imag) < 1e-6].real
