@@ -480,6 +480,18 @@ def test_the_integral_of_other_strategies():
     torch.testing.assert_close(effective_penalty(L1().retain, tiny, 2.0), tiny, rtol=1e-9, atol=0)
     root = effective_penalty(Lp(0.5).retain, tiny, 2.0)
     torch.testing.assert_close(root, 2 * tiny.sqrt(), rtol=1e-9, atol=0)
+    for one in w.flatten():  # one w alone
+        cubic = effective_penalty(lambda v: 1 / (1 + v), one, 1.0)  # nothing is dropped near 0
+        torch.testing.assert_close(cubic, one.abs() ** 3 / 3, rtol=1e-9, atol=0)
+    built_in = effective_penalty(torch.sigmoid, w, 1.0)  # has no signature to look at
+    torch.testing.assert_close(built_in, 1 - (1 + w.abs()) * (-w.abs()).exp(), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e-3, 1e3, 1e15])
+def test_the_integral_of_a_jump_in_other_units(unit):
+    w = float64(0.5, 1.3, 3.0)
+    found = effective_penalty(lambda v: torch.where(v < unit, 0.5, 1.0).double(), unit * w, 1.0)
+    torch.testing.assert_close(found / unit**2, w.clamp(max=1) ** 2 / 2, rtol=1e-8, atol=0)
 
 
 # ---------------------------------------------------------------------- mistakes
@@ -520,6 +532,7 @@ def test_mistakes(make, message):
         (lambda v: v - 2, r"retain must be in \[0, 1\], got -"),
         (lambda v: torch.full_like(v, math.nan), r"retain must be in \[0, 1\], got nan at "),
         (lambda v: 1 / 0, "retain fails on a float64 vector: ZeroDivisionError: division by zero"),
+        (lambda v: {}["y" * 300], r"KeyError: 'y{199}$"),
         (lambda v: 0.5, r"retain must return a tensor of the shape of its argument, \(\d+,\), got float"),
         (lambda v: v[:3] / (1 + v[:3]), r"retain must return a tensor of .* got shape \(3,\)"),
     ],
