@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from repro.theory import error_auc, error_share, landmark_errors
-from repro.theory.landmark_errors import EYES
 
 SQUARE = torch.tensor([0.0, 0.0, 3.0, 0.0, 3.0, 4.0, 0.0, 4.0], dtype=torch.float64)  # its diagonal is 5
 RIGHT = np.array([1.0, 0.0])
@@ -14,6 +13,7 @@ RIGHT = np.array([1.0, 0.0])
 def test_distance_over_the_diagonal():
     moved = SQUARE + torch.tensor([3.0, 4.0]).repeat(4)  # every point by 5
     assert float(landmark_errors(moved, SQUARE)) == pytest.approx(1.0, abs=1e-15)
+    assert float(landmark_errors(moved / 100, SQUARE / 100)) == pytest.approx(1.0, abs=1e-14)
     one = SQUARE.clone()
     one[0] += 2.0
     torch.testing.assert_close(landmark_errors(torch.stack([one, SQUARE]), SQUARE.expand(2, -1)),
@@ -23,7 +23,7 @@ def test_distance_over_the_diagonal():
 def test_distance_of_the_eyes_on_faces():
     generator = np.random.default_rng(0)
     face = generator.normal(size=(68, 2))
-    face[EYES[0]], face[EYES[1]] = (0.0, 0.0), (0.0, 2.0)
+    face[36], face[45] = (1.0, 3.0), (1.0, 5.0)  # the outer corners of the 68 points of 300-W
     found = landmark_errors((face + RIGHT).reshape(-1), face.reshape(-1))
     assert float(found) == pytest.approx(0.5, abs=1e-14)
     assert float(landmark_errors((face[:67] + RIGHT).reshape(-1), face[:67].reshape(-1))) != pytest.approx(0.5)
@@ -43,6 +43,9 @@ def test_the_area_is_that_of_the_distribution():
     assert float(error_auc(errors)) == pytest.approx(float(torch.trapezoid(shares, limits)) * 200, abs=1e-3)
     assert float(error_share(errors, 0.3)) == pytest.approx(float((errors <= 0.3).double().mean()))
     assert float(error_share(torch.tensor([0.1, 0.2], dtype=torch.float64))) == 0.5  # the limit itself counts
+    pairs = errors.reshape(5, 10)
+    torch.testing.assert_close(error_auc(pairs), torch.stack([error_auc(row) for row in pairs]))
+    torch.testing.assert_close(error_share(pairs, 0.3), torch.stack([error_share(row, 0.3) for row in pairs]))
 
 
 @pytest.mark.parametrize(

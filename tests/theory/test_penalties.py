@@ -1,5 +1,6 @@
 """Penalties against their definitions: conjugates and proxes by brute force, η̂ by differences, and the integral."""
 
+import dataclasses
 import math
 
 import mpmath
@@ -22,6 +23,7 @@ from repro.theory.penalties import (
     WithProx,
     effective_penalty,
 )
+from repro.theory.penalties.base import bisected
 
 ALL = [
     L1(), Lp(0.5), Lp(0.9), Lp(1.3), Lp(1.9), LogSum(2.0), LogSum(1.0), LogSum(0.03), LogSquare(0.3), LogSquare(1.0),
@@ -147,6 +149,32 @@ def test_closed_proxes():
     assert LogSum(0.1).prox(float64(0.3), 0.01) > 0
 
 
+def test_the_prox_of_log_square_is_the_best_root_of_its_cubic():
+    """Where its slope rises, falls and rises again: 2c > 8 in (u − v)(1 + u²) + 2cu = 0."""
+    for c in (3.9, 4.0, 4.01, 4.02, 4.1, 5.0, 6.5, 12.0, 40.0, 400.0):
+        spread = math.sqrt(max(c * (c - 4), 0))
+        falls = [u + 2 * c * u / (1 + u * u) for u in ((c - 1 + spread) ** 0.5, (c - 1 - spread) ** 0.5)]
+        z = torch.cat([torch.linspace(0.1, 4 * c**0.5, 20).double(), torch.linspace(*falls, 40, dtype=torch.float64)])
+        for v, found in zip(z.tolist(), LogSquare(1.0).prox(z, c).tolist(), strict=True):
+            roots = np.roots([1, -v, 1 + 2 * c, -v])
+            real = roots[np.abs(roots.imag) < 1e-6].real
+            heights = (real - v) ** 2 / 2 + c * np.log1p(real**2)
+            assert (found - v) ** 2 / 2 + c * math.log1p(found**2) <= heights.min() + 1e-12 * v * v, (c, v)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.99])
+def test_the_prox_of_lp_is_exact_where_it_leaves_zero(p):
+    """w* = (2k(1−p)/p)^(1/(2−p)) is the prox of w*(2−p)/(2(1−p)), and 0 ties with it."""
+    k = torch.logspace(-3, 3, 25, dtype=torch.float64)
+    tie = (2 * k * (1 - p) / p) ** (1 / (2 - p))
+    z = tie * (2 - p) / (2 * (1 - p))
+    assert (Lp(p).prox(z * (1 - 1e-9), k) == 0).all()
+    for share in (1 + 1e-9, 1.01, 1.5, 10.0):
+        w = Lp(p).prox(z * share, k)
+        assert (w > tie).all()
+        assert ((w - z * share + k * w ** (p - 1)).abs() < 3e-15 * z * share).all()
+
+
 # ---------------------------------------------------------------------- against other arithmetic
 
 
@@ -233,6 +261,13 @@ def test_proxes_between_the_smallest_and_the_largest_numbers(ends):
     assert (MCP(2.0, scale).prox(tiny, 1.0) == 0).all()
     assert (LogSum(scale).prox(tiny, scale) == 0).all()
     torch.testing.assert_close(Standout(scale, 0.1, 0.3).dual(largest), 2 * Standout(scale, 0.1, 0.3).value(largest))
+
+
+def test_far_beyond_the_length_of_a_penalty():
+    """Where quotients overflow, and where a large z is nothing beside k·Ω(∞)."""
+    torch.testing.assert_close(LogSquare(1e-300).dual(float64(1e10)), 2 * float64(2e10).log() - 2, rtol=1e-14, atol=0)
+    scad, heavy = SCAD(3.0, 1e10), 1e28  # Ω(∞) = 2·scale, and 0 is left at z = √(2k·Ω(∞))
+    assert scad.prox(float64(1.9e19, 2.1e19), heavy).tolist() == [0.0, 2.1e19]
 
 
 def test_slopes_at_zero():
@@ -327,7 +362,9 @@ def test_hard_threshold():
     assert float(keep.dual(keep.eta(w))) == 0
     assert keep.value(torch.zeros(3, 2, 4, dtype=torch.float64)).shape == (3, 2)
     assert (HardThreshold(2).prox(torch.ones(5, 4, dtype=torch.float64)) > 0).sum(-1).tolist() == [2] * 5
+    assert keep.retain(w).tolist() == [0, 1, 0, 1]
     assert HardThreshold(9).prox(w).tolist() == w.tolist()
+    assert HardThreshold(9).eta(w).tolist() == [math.inf, math.inf, 0, math.inf]
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         HardThreshold(0)
 
@@ -363,6 +400,48 @@ def test_gradients(penalty):
         assert torch.autograd.gradcheck(lambda k: penalty.prox(w, k), (weight,), eps=1e-7, atol=1e-5)
     for call in calls:
         assert torch.autograd.gradcheck(call, (w.clone().requires_grad_(),), eps=1e-7, atol=2e-5)
+
+
+@pytest.mark.parametrize("penalty", [one for one in ALL if not isinstance(one, HardConcrete)], ids=repr)
+def test_the_slope_of_the_dual_at_zero(penalty):
+    at, step = float64(0.0).requires_grad_(), float64(1e-9)
+    (slope,) = torch.autograd.grad(penalty.dual(at), at)
+    expected = (penalty.dual(step) - penalty.dual(float64(0.0))) / step
+    if isinstance(penalty, Lp):  # η^(q−1) with q = p/(2−p)
+        expected = float64(math.inf if penalty.p < 1 else 0.0)
+    torch.testing.assert_close(slope, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.4, 2.0, 9.0])
+def test_gradients_of_proxes_of_heavy_weights(weight):
+    """Also where a piece of SCAD has no minimum of its own, or is straight: a − 1 = weight/scale."""
+    for penalty in (*PROX, SCAD(2.0, 0.4), SCAD(6.0, 0.4)):
+        z, k = float64(0.05, 0.9, 7.0, 31.0).requires_grad_(), float64(weight).requires_grad_()
+        assert torch.autograd.gradcheck(penalty.prox, (z, k), eps=1e-7, atol=2e-5)
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def test_penalties_of_equal_parameters_are_equal_and_do_not_change(penalty):
+    assert dataclasses.replace(penalty) == penalty
+    assert len({dataclasses.replace(penalty), penalty}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        penalty.p = 1.0
+
+
+@pytest.mark.parametrize("part", ["_value", "_eta", "_dual", "_prox"])
+def test_a_penalty_has_all_its_parts(part):
+    others = {name: getattr(L1, name) for name in ("_value", "_eta", "_dual", "_prox") if name != part}
+    with pytest.raises(TypeError, match=part):
+        type("Partial", (WithProx,), others)()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 30])
+def test_a_bisection_halves_at_each_step(steps):
+    roots = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    found = bisected(lambda x: x - roots, torch.zeros_like(roots), torch.ones_like(roots), steps)
+    assert ((found - roots).abs() <= 0.5 ** (steps + 1) * (1 + 1e-12)).all()
 
 
 # ---------------------------------------------------------------------- the integral
@@ -401,6 +480,18 @@ def test_the_integral_of_other_strategies():
     torch.testing.assert_close(effective_penalty(L1().retain, tiny, 2.0), tiny, rtol=1e-9, atol=0)
     root = effective_penalty(Lp(0.5).retain, tiny, 2.0)
     torch.testing.assert_close(root, 2 * tiny.sqrt(), rtol=1e-9, atol=0)
+    for one in w.flatten():  # one w alone
+        cubic = effective_penalty(lambda v: 1 / (1 + v), one, 1.0)  # nothing is dropped near 0
+        torch.testing.assert_close(cubic, one.abs() ** 3 / 3, rtol=1e-9, atol=0)
+    built_in = effective_penalty(torch.sigmoid, w, 1.0)  # has no signature to look at
+    torch.testing.assert_close(built_in, 1 - (1 + w.abs()) * (-w.abs()).exp(), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e-3, 1e3, 1e15])
+def test_the_integral_of_a_jump_in_other_units(unit):
+    w = float64(0.5, 1.3, 3.0)
+    found = effective_penalty(lambda v: torch.where(v < unit, 0.5, 1.0).double(), unit * w, 1.0)
+    torch.testing.assert_close(found / unit**2, w.clamp(max=1) ** 2 / 2, rtol=1e-8, atol=0)
 
 
 # ---------------------------------------------------------------------- mistakes
@@ -441,6 +532,7 @@ def test_mistakes(make, message):
         (lambda v: v - 2, r"retain must be in \[0, 1\], got -"),
         (lambda v: torch.full_like(v, math.nan), r"retain must be in \[0, 1\], got nan at "),
         (lambda v: 1 / 0, "retain fails on a float64 vector: ZeroDivisionError: division by zero"),
+        (lambda v: {}["y" * 300], r"KeyError: 'y{199}$"),
         (lambda v: 0.5, r"retain must return a tensor of the shape of its argument, \(\d+,\), got float"),
         (lambda v: v[:3] / (1 + v[:3]), r"retain must return a tensor of .* got shape \(3,\)"),
     ],

@@ -256,8 +256,43 @@ def test_total_correlation():
     assert float(theory.total_correlation(pair)) == pytest.approx(-math.log(1 - 0.36) / 2, rel=1e-12)
 
 
+BATCHED = [
+    (theory.kl_normal, draw(2, 3, K, Q), *draw(3, 2, 3, K).exp(), draw(2, 3, K, Q).exp()),
+    (theory.kl_hierarchical, *draw(2, 2, 3, K, Q).exp(), *draw(3, 2, 3, K).exp(), draw(2, 3, K, Q).exp(), 0.7),
+    (theory.kl_empirical_bayes, *draw(3, 2, 3, K).exp(), Q),
+    (theory.kl_log_uniform, draw(2, 3, K).exp(), Q),
+    (theory.noise_gram, draw(2, 3, Q, K), draw(2, 3, 6, K), draw(2, 3, 6, 5)),
+    (theory.optimal_rates, draw(2, 3, K).exp(), Q, 0.3),
+    (theory.optimal_rates, draw(2, 3, K).exp(), Q, draw(2, 3).exp()),
+    (theory.best_rotation, draw(2, 3, K, 6) @ draw(2, 3, K, 6).mT, draw(2, 3, K).exp()),
+    (theory.total_correlation, draw(2, 3, K, 6) @ draw(2, 3, K, 6).mT),
+]
+
+
+@pytest.mark.parametrize(("function", "arguments"), [(f, rest) for f, *rest in BATCHED])
+def test_batches_are_one_by_one(function, arguments):
+    found = function(*arguments)
+    for i in range(2):
+        for j in range(3):
+            one = function(*(part[i, j] if isinstance(part, torch.Tensor) else part for part in arguments))
+            torch.testing.assert_close(
+                found[i, j] if isinstance(found, torch.Tensor) else tuple(f[i, j] for f in found), one
+            )
+
+
 ONES = torch.ones(K, dtype=FLOAT)
+TWICE = torch.ones(2, K, dtype=FLOAT)
 BAD = [
+    (
+        lambda: theory.kl_normal(draw(2, K + 1, Q), TWICE, TWICE, TWICE, 1.0),
+        r"weights .* \(\*batch, 4, Q\), got \(2, 5, 3",
+    ),
+    (
+        lambda: theory.kl_empirical_bayes(TWICE, TWICE, TWICE[:, 1:], Q),
+        r"rates must have 4 .* mean .* got shape \(2, 3",
+    ),
+    (lambda: theory.best_rotation(draw(3, K), ONES), r"gram must have shape .* got \(3, 4\)"),
+    (lambda: theory.total_correlation(draw(3, K)), r"covariance must have shape .* got \(3, 4\)"),
     (lambda: theory.kl_normal(draw(K + 1, Q), ONES, ONES, ONES, 1.0), "weights must have shape"),
     (lambda: theory.kl_normal(draw(K, Q), ONES, ONES, -ONES, 1.0), "rates must be positive"),
     (lambda: theory.kl_normal(draw(K, Q), ONES, ONES, ONES, 0.0), "prior must be positive"),
@@ -270,7 +305,7 @@ BAD = [
     (lambda: theory.best_rotation(ONES.diag(), torch.ones(3, dtype=FLOAT)), "gram must have shape"),
     (lambda: theory.optimal_rates(0 * ONES, 1, 1.0), "gram_diagonal must be positive"),
     (lambda: theory.total_correlation(torch.ones(K, K, dtype=FLOAT)), "covariance must be positive definite"),
-    (lambda: check_householder(torch.ones(K + 1, K), K), "vectors must be at most 4"),
+    (lambda: check_householder(torch.ones(K + 1, K), K), "vectors must be at most 4, one for each input, got 5"),
     (lambda: check_householder(torch.zeros(1, K), K), "vectors must not be zero"),
 ]
 

@@ -76,7 +76,8 @@ class Lp(WithProx):
                 u = u - (u + kappa * u ** (p - 1) - 1) / (1 - kappa * (1 - p) * u ** (p - 2))
             found = positive.detach() * u
         found = torch.where(kept, found, 1.0)
-        root = implicit(lambda w: w - positive + k * w ** (self.p - 1), found)
+        weight = torch.where(kept, k, 0.0)  # else the slope may be 0 at the 1 that stands for the others
+        root = implicit(lambda w: w - positive + weight * w ** (self.p - 1), found)
         return torch.where(kept, torch.minimum(root, positive), 0.0)
 
 
