@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -120,7 +121,7 @@ def compose_all(overrides: Sequence[str], extra: Path | None, *, return_hydra_co
 def _exchange(config: DictConfig, group: str, name: str, typed: Sequence[str], extra: Path | None) -> None:
     """Gives `config[group]` what the option `name` sets, but for the keys that were `typed`."""
     own, inherited = option(group, name, extra)
-    default = keys_of(CONF / "config.yaml").get(group) or {}
+    default = cast(dict[str, object], keys_of(CONF / "config.yaml").get(group) or {})
     with open_dict(config):
         for key in list(config[group]):
             if key not in {*own, *inherited, *default} and f"{group}.{key}" not in typed:

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import yaml
 
@@ -13,9 +13,9 @@ PAPERS = Path(__file__).resolve().parents[2] / "papers"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
 
 
-def keys_of(path: Path) -> dict[str, Any]:
+def keys_of(path: Path) -> dict[str, object]:
     """What a file of ours or of the user's sets, unresolved."""
-    return yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}
+    return LOADER(path.read_text(encoding="utf-8")).get_single_data() or {}
 
 
 def experiments(*confs: Path) -> dict[str, str]:
@@ -69,7 +69,8 @@ def files_of(group: str, name: str, extra: Path | None = None) -> list[Path]:
     """The file of an option, after those from which it inherits through its list of defaults."""
     places = [conf / group / f"{name}.yaml" for conf in (CONF, extra) if conf]  # in Hydra's order
     path = next((place for place in places if place.is_file()), places[0])
-    bases = [base for base in keys_of(path).get("defaults", []) if isinstance(base, str) and base != "_self_"]
+    inherits = cast(list[object], keys_of(path).get("defaults", []))
+    bases = [base for base in inherits if isinstance(base, str) and base != "_self_"]
     return [*(file for base in bases for file in files_of(group, base, extra)), path]
 
 
