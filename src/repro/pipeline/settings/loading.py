@@ -50,7 +50,7 @@ def _load(overrides: Sequence[str], extra: Path | None, elsewhere: bool) -> Conf
         if typed := next((text for text in overrides if text.partition("=")[0].lstrip("+") == key), None):
             raise UserError(f"{typed}: has no effect here, {why}")
     if config.device == "cuda" and not config.training.ON_GPU:
-        if any(text.partition("=")[0].lstrip("+") == "device" and "auto" not in text for text in overrides):
+        if any(key_of(text) == "device" and "auto" not in text for text in overrides):
             raise UserError(f"device=cuda: {config.name} computes on the CPU alone; allowed: auto, cpu")
         config = config.model_copy(update={"device": "cpu"})
     return config
